@@ -422,7 +422,7 @@ def metrics(rng: random.Random, lab: Lab) -> Case:
 
 
 STRATEGIES = (
-    "adapter autoprompt bayesian bdpl beam black_box_tuning coordinate evolution exemplars "
+    "adapter autoprompt bayesian bdpl beam black_box_tuning coordinate distil evolution exemplars "
     "exhaustive fine_tuning gcg genetic grips llama_adapter llm_evolution llm_proposed lora "
     "manual nearest_tokens optuna p_tuning pez prefix_tuning prompt_tuning prune random rlprompt"
 )

@@ -8,6 +8,7 @@ gated prompt stands beside the text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from promptsearch.scoring.references import References, Visits
 from promptsearch.scoring.rows import TokenRows
 from promptsearch.scoring.sharing import Prediction
 from promptsearch.scoring.surroundings import surroundings
+from promptsearch.scoring.teaching import Teaching
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.normalise import Normalise
@@ -197,13 +199,10 @@ class Engine:
         return self._lm.weights
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """The keys and values of tokens at a row's very start, float32 on the CPU.
+        """The keys and values of tokens at a row's very start, on the CPU.
 
         Args:
-            ids: The tokens' ids.
-
-        Returns:
-            Shape `(tokens, *prefix_shape)`.
+            ids: The tokens' ids; there is a row for each, float32, shape `(tokens, *prefix_shape)`.
         """
         (found,) = keys_values(self._lm, [tuple(ids)], None, self._rows.limit)
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
@@ -285,9 +284,17 @@ class Engine:
     def content_free(self, text: str) -> ContentFree:
         """An input whose fields all hold the same text, see `ContentFree`."""
         blank = blank_split(self._template, self._choices, text)
-        return ContentFree(
-            Engine(self._lm, self._template, blank, self._choices, normalise=self._normalise)
-        )
+        return ContentFree(self._like(self._template, blank))
+
+    def _like(self, template: Template, split: Split) -> Engine:
+        return Engine(self._lm, template, split, self._choices, normalise=self._normalise)
+
+    @cached_property
+    def teaching(self) -> Teaching:
+        """Prompts of words in the slots that teach the one that is trained."""
+        words = self._template.slotted
+        engine = self if words is None else self._like(words, self._split)
+        return Teaching(self._lm, engine._visits, self._visits)
 
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
         """What `context` is for `loss`, which takes one right answer, see `Visits.context`."""

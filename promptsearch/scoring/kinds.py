@@ -7,7 +7,7 @@ the content of its slots, and its parts by where they meet the model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -95,6 +95,8 @@ class Placed:
             `(prompts, choices)`; None where none adds anything.
         told: The tokens of which each is read as an answer of its own, in place of the task's
             answers; None: those are read.
+        states: Whether what is read is the hidden states from which the tokens of the answers are
+            predicted.
     """
 
     slots: Sequence[Slots]
@@ -103,11 +105,12 @@ class Placed:
     adaption: Adaption | None = None
     bias: Tensor | None = None
     told: Tokens | None = None
+    states: bool = False
 
     def some(self, places: Sequence[int]) -> Placed:
         """The prompts at these places, none of them a gated one."""
         slots = [self.slots[i] for i in places]
-        return Placed(slots, self.vectors, self.keys_values, told=self.told)
+        return replace(self, slots=slots, adaption=None, bias=None)
 
 
 def place(template: Template, lm: LanguageModel, prompts: Sequence[Prompt]) -> Placed:

@@ -265,6 +265,13 @@ class Losses:
         Raises:
             PromptError: The numbers do not fit template and model.
         """
+        placed, sharing = self.placed_numbers(numbers)
+        weights = self.placing.trained.parts_of(numbers).weights
+        with nullcontext() if weights is None else self._lm.changed(weights):
+            return self._score(placed, examples, sharing)
+
+    def placed_numbers(self, numbers: Numbers) -> tuple[Placed, Sharing]:
+        """A prompt that is being trained, ready to go through the LM, and what its rows share."""
         trained = self.placing.trained
         if not trained.takes(numbers):
             named = isinstance(numbers, Mapping) and VECTORS in numbers
@@ -275,10 +282,7 @@ class Losses:
         # No gradient reaches what stands before the prompt: it is computed beforehand, as a trunk.
         led = self._lm.passes.trees and self.layout.lead.any()
         sharing: Sharing = "input" if led else self.placing.training
-        placed = place_numbers(self._template, self._lm, numbers)
-        weights = trained.parts_of(numbers).weights
-        with nullcontext() if weights is None else self._lm.changed(weights):
-            return self._score(placed, examples, sharing)
+        return place_numbers(self._template, self._lm, numbers), sharing
 
     def _told(self, prompt: Prompt) -> tuple[Tokens, ...] | None:
         """The ids of a prompt's own answer words, those of each class; None where it has none."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Open, Prompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example
@@ -140,6 +141,21 @@ class Blank(Protocol):
         """How probable each choice is below a prompt, and the number of tokens computed for it."""
 
 
+class Teaching(Protocol):
+    """Prompts of words that teach the one that is trained, see `promptsearch.scoring.teaching`."""
+
+    def price(self, teacher: TextPrompt, examples: ExampleIds) -> int:
+        """The tokens that are charged for `predictions`, without the lead of what is trained."""
+
+    def predictions(self, teacher: TextPrompt, examples: ExampleIds) -> list[Tensor]:
+        """What the LM predicts in the place of each example's answer."""
+
+    def divergence(
+        self, numbers: Numbers, examples: ExampleIds, predictions: Sequence[Tensor]
+    ) -> Tensor:
+        """The mean divergence of a trained prompt from predictions, in nats, shape `()`."""
+
+
 class WhiteBox(Open, Protocol):
     """The inside of the LM that scores prompts on one split: what training a prompt needs."""
 
@@ -152,6 +168,10 @@ class WhiteBox(Open, Protocol):
             visit: The number of this visit of the examples. Of an example with several right
                 answers, it draws the one that counts this time.
         """
+
+    @property
+    def teaching(self) -> Teaching:
+        """Prompts of words that teach the one that is trained."""
 
     def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
         """The words that are a single token as an answer, and their logits in the answer's place.

@@ -137,9 +137,18 @@ class Visits:
             examples: Ids, shape `(examples,)`.
             visit: The visit's number.
         """
+        drawn, ids = self.drawn(examples, visit)
+        return drawn.of_numbers(numbers, ids).losses[0]
+
+    def drawn(self, examples: ExampleIds, visit: int) -> tuple[Losses, ExampleIds]:
+        """What computes the losses over what a visit draws, and the ids of the examples there.
+
+        Args:
+            examples: Ids, shape `(examples,)`.
+            visit: The visit's number.
+        """
         if not self._references.several:
-            return self._whole.of_numbers(numbers, examples).losses[0]
+            return self._whole, examples
         if self._pairs is None:
             self._pairs = self._make(self._references.pairs)
-        pairs = self._references.drawn(examples, visit)
-        return self._pairs.of_numbers(numbers, pairs).losses[0]
+        return self._pairs, self._references.drawn(examples, visit)

@@ -124,10 +124,11 @@ class TokenRows:
         Returns:
             A line for each prompt and each answer that is read, on the CPU, shape
             `(prompts, answers, ...)`: the logits of the choices, or the answer's log-probability
-            and whether all of it is greedy; the places where the answers of each example begin,
-            shape `(examples + 1,)`; and the number of tokens that went through the LM.
+            and whether all of it is greedy; or, with `Placed.states`, a line for each of its
+            tokens; the places where the lines of each example begin, shape `(examples + 1,)`; and
+            the number of tokens that went through the LM.
         """
-        answers = [len(self._read(placed, int(e))) for e in examples]
+        answers = [self._count(placed, int(e)) for e in examples]
         begins = np.concatenate([[0], np.cumsum(answers)])
         column = {int(e): int(begin) for e, begin in zip(examples, begins, strict=False)}
         prompts = placed.slots
@@ -146,7 +147,7 @@ class TokenRows:
                     for group in groups
                     for p in group.prompts
                     for e in group.examples
-                    for a in range(len(self._read(placed, e)))
+                    for a in range(self._count(placed, e))
                 ]
                 tokens += count
         back = torch.empty(len(lines), dtype=torch.long)
@@ -210,6 +211,11 @@ class TokenRows:
         answers = self._layouts[example].answers
         return answers[:1] if self._one_token else answers
 
+    def _count(self, placed: Placed, example: int) -> int:
+        """The number of lines that an example gives with each prompt."""
+        read = self._read(placed, example)
+        return sum(map(len, read)) if placed.states else len(read)
+
     def _one_of(self, placed: Placed) -> Tokens | None:
         """The tokens of which each is an answer of its own; None where answers are longer."""
         if placed.told is not None or not self._one_token:
@@ -272,6 +278,9 @@ class TokenRows:
         places_of = [
             line[one.at : one.at + len(one.tokens)] for line, one in zip(lines, told, strict=True)
         ]
+        if call.placed.states:
+            at = [place for row in places_of for place in row]
+            return states[torch.tensor(at, device=states.device)], computed
         return joined(answer_scores(self._lm, states, places_of, wanted), counts), computed
 
 

@@ -28,6 +28,7 @@ from promptsearch.records.scores import Evaluation, ExampleIds, Floats
 from promptsearch.scoring.protocol import inside
 from promptsearch.search.books import FREE_PROPOSALS, Books, books_of, open_books
 from promptsearch.search.content_free import read_content_free
+from promptsearch.search.lessons import Lessons
 from promptsearch.search.ranking import FINALISTS, SELECTED, Ranked
 from promptsearch.search.views import Asking, Diary, WeightCopies, read_only
 from promptsearch.tasks.task import Example
@@ -177,6 +178,11 @@ class Objective:
     def proposer(self) -> Asking:
         """A language model that writes what a strategy asks of it; the run pays for the tokens."""
         return Asking(self)
+
+    @property
+    def teaching(self) -> Lessons:
+        """What the LM predicts under a prompt of words, for a trained one to learn."""
+        return Lessons(self)
 
     # Prices.
 

@@ -34,6 +34,7 @@ def affordable_steps(
     *,
     paid: int = 0,
     fresh: float = 1.0,
+    meeting: int = 0,
 ) -> int:
     """The number of steps that the budget pays; at least 1 before anything was scored.
 
@@ -48,10 +49,12 @@ def affordable_steps(
         paid: The scorings that were paid so far.
         fresh: The share of the scorings among the steps that will be paid: words that were scored
             before cost nothing.
+        meeting: What is still to be paid once for all training examples, besides their leads.
     """
     # What stands before the prompt is paid once an example, and all else each time. The prices
     # are those of average training examples.
     first, lead = objective.price([]), objective.price([], objective.training)
+    lead += meeting
     scoring, count = objective.price([prompt]) - first, len(objective.training)
     once = options.batch * objective.training_price(prompt) / count
     each = once * (1 + objective.backward(made)) + fresh * scoring / options.interval

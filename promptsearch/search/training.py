@@ -254,7 +254,7 @@ class TrainedStrategy(Strategy):
         """Make one optimizer step on a minibatch, and note how it went."""
         notes = self._training
         assert notes.rate is not None
-        ids = self._minibatch()
+        ids = self.minibatch()
         try:
             step = self._step(ids, notes.rate * self.schedule(notes.steps))
         except Diverged as error:
@@ -269,7 +269,7 @@ class TrainedStrategy(Strategy):
     def find_rate(self) -> None:
         """Run the range test; afterwards all is as before but for the rate and what it cost."""
         before = copy.deepcopy(self.module.state_dict())
-        ids = self._minibatch()
+        ids = self.minibatch()
         self._training.rate, self._training.tried = find_rate(
             lambda rate: self._step(ids, rate, visit=0).loss  # on the same answers each time
         )
@@ -288,15 +288,29 @@ class TrainedStrategy(Strategy):
         if torch.isfinite(moved):
             self._training.moved = float(moved)
 
-    def _minibatch(self) -> ExampleIds:
+    def minibatch(self) -> ExampleIds:
+        """Ids of the examples of the next step, shape `(batch,)`."""
         return self.objective.minibatch(self._rng, self._options.batch)
+
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int) -> Tensor:
+        """What a step descends, in nats, shape `()`: unless overridden, the loss of the task.
+
+        Args:
+            numbers: As `Objective.loss` takes them, like the others.
+            examples: Ids, shape `(examples,)`.
+            visit: The number by which right answers are drawn.
+        """
+        return self.objective.loss(numbers, examples, visit)
+
+    def meeting_price(self) -> int:
+        """What it costs to meet all training examples for the first time, besides their leads."""
+        return 0
 
     def _step(self, ids: ExampleIds, rate: float, visit: int | None = None) -> Step:
         parts = np.array_split(ids, self._options.accumulate)
         # All parts draw what the whole would: it is the same step, however it is split.
         drawn = self.objective.ledger.forward if visit is None else visit
-        loss = partial(self.objective.loss, visit=drawn)
-        return self._descent.step(loss, parts, rate)
+        return self._descent.step(partial(self.loss, visit=drawn), parts, rate)
 
     def _planned_steps(self) -> int:
         """All steps that the budget pays, if as many scorings cost nothing as so far."""
@@ -309,5 +323,6 @@ class TrainedStrategy(Strategy):
             self.finalists,
             paid=self._paid,
             fresh=(self._paid + 1) / (self._scored + 1),
+            meeting=self.meeting_price(),
         )
         return min(steps, self._options.steps or steps)

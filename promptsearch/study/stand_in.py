@@ -26,6 +26,7 @@ from promptsearch.scoring.protocol import Blank, WhiteBox, price_of, price_of_ge
 from promptsearch.search.proposer import Proposing, RemoteProposing
 from promptsearch.study.calibration import Calibration
 from promptsearch.study.run import Run
+from promptsearch.study.stand_in_teaching import StandInTeaching
 from promptsearch.tasks.decoding import Decoding
 
 
@@ -215,6 +216,11 @@ class StandInWhiteBox:
     def content_free(self, text: str) -> StandInBlank:
         """What stands in for an input without content."""
         return StandInBlank(self._standin, self._known.content_free(text), text)
+
+    @property
+    def teaching(self) -> StandInTeaching:
+        """What stands in for a prompt that teaches."""
+        return StandInTeaching(self._known.teaching.price, self._standin.take, self.loss)
 
     @property
     def embeddings(self) -> Tensor:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from promptsearch.errors import TemplateError
@@ -65,6 +65,7 @@ class Template:
         behind: The text behind the answer where more than its end may stand there: before, between
             and after the slots there. Else there is none.
         one_by_one: Whether a masked model predicts each token of an answer alone.
+        slotted: Where its kind rewrote it, the template as it was, whose slots words fill.
     """
 
     text: str
@@ -78,6 +79,7 @@ class Template:
     end_token: str = ""
     behind: tuple[str, ...] = ()
     one_by_one: bool = False
+    slotted: Template | None = field(default=None, repr=False, compare=False)
 
     @staticmethod
     def parse(source: str | Sequence[Mapping[str, str]]) -> Template:
@@ -182,13 +184,12 @@ class Template:
         if not placement.front:
             return self
         slot = Slot(0 if placement.empty else self.length, space=False)
+        new = replace(self, kind=kind, slotted=self)
         if placement.fills:
-            return replace(
-                self, segments=("", *self.segments), slots=(slot, *self.slots), kind=kind
-            )
+            return replace(new, segments=("", *self.segments), slots=(slot, *self.slots))
         behind = ("".join(self.behind),) if self.behind else ()
         segments = ("", "".join(self.segments))
-        return replace(self, segments=segments, slots=(slot,), kind=kind, behind=behind)
+        return replace(new, segments=segments, slots=(slot,), behind=behind)
 
     @property
     def rendered(self) -> bool:

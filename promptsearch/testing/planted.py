@@ -44,6 +44,7 @@ from promptsearch.testing.landscape import (
     planted_weights,
 )
 from promptsearch.testing.proposing import PlantedProposing
+from promptsearch.testing.teaching import PlantedTeaching
 
 #: The width of the embeddings.
 _WIDTH = 8
@@ -93,20 +94,19 @@ class PlantedScorer:
         self._noise, self._failing, self._seed = noise, failing, seed
         self._embeddings = torch.from_numpy(rng.normal(0, DEVIATION, (vocabulary, _WIDTH))).float()
         self._weights = planted_weights(seed, _WIDTH)
-        self._offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
-        self._scales: Floats = rng.uniform(0.5, 1.5, examples)  # (examples,)
+        self.offsets: Floats = rng.uniform(0.1, 0.5, examples)  # (examples,), nats
+        self.scales: Floats = rng.uniform(0.5, 1.5, examples)  # (examples,)
         #: The best of all prompts.
         self.optimum: HardPrompt = self.space.prompt(rng.integers(pool, size=length))
         # At each position another token than the planted one.
         far = (self.space.indices(self.optimum) + rng.integers(1, max(2, pool), size=length)) % pool
-        self.landscape = Landscape(
-            kind, self._rows(self.optimum), self._rows(self.space.prompt(far))
-        )
+        rows = map(self._rows, (self.optimum, self.space.prompt(far)))
+        self.landscape = Landscape(kind, *rows)
 
     @property
     def optimum_value(self) -> float:
         """The planted prompt's mean loss over `score_on`, in nats."""
-        return float(self._offsets[self.scored].mean())
+        return float(self.offsets[self.scored].mean())
 
     def objective(
         self,
@@ -152,6 +152,7 @@ class PlantedScorer:
     # What Objective asks of a scorer.
 
     adds = Adds  # every prompt its tokens
+    teaching = property(PlantedTeaching)  # prompts of words teach by what they lose
 
     @property
     def white_box(self) -> PlantedScorer:
@@ -190,7 +191,7 @@ class PlantedScorer:
         heights = self.landscape(
             torch.stack([self._rows(p) for p in prompts]).double()
         ).numpy()  # (prompts,)
-        losses = self._offsets[examples] + self._scales[examples] * heights[:, None]
+        losses = self.offsets[examples] + self.scales[examples] * heights[:, None]
         losses += np.stack([self._worse(p)[examples] for p in prompts])
         failures = {i: "a planted failure" for i, p in enumerate(prompts) if self._fails(p)}
         losses[list(failures)] = np.nan
@@ -220,7 +221,7 @@ class PlantedScorer:
         """The mean loss of a trained prompt, shape `()`, the same as `score` gives it."""
         vectors = planted_vectors(numbers, self.space.length, _WIDTH)
         height = self.landscape(vectors.double()[None])[0]
-        mean = height * float(self._scales[examples].mean()) + float(self._offsets[examples].mean())
+        mean = height * float(self.scales[examples].mean()) + float(self.offsets[examples].mean())
         return mean.to(vectors.dtype)
 
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
@@ -314,9 +315,9 @@ class PlantedScorer:
     def _worse(self, prompt: Prompt) -> Floats:
         """The noise on each example of the split, in nats, shape `(examples,)`."""
         if not self._noise or prompt.trained or prompt == self.optimum:
-            return np.zeros(len(self._offsets))
+            return np.zeros(len(self.offsets))
         rng = np.random.default_rng([self._seed, int(prompt.key, 16)])
-        return self._noise * np.abs(rng.normal(size=len(self._offsets)))
+        return self._noise * np.abs(rng.normal(size=len(self.offsets)))
 
     def _fails(self, prompt: Prompt) -> bool:
         return prompt != self.optimum and int(prompt.key[:8], 16) < self._failing * 16**8

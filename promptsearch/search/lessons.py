@@ -1,0 +1,103 @@
+"""How a strategy trains a prompt to do what another one does, and what it pays for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from promptsearch.prompts.kinds import own_copy
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.prompts.text import TextPrompt
+from promptsearch.scoring.protocol import Teaching
+from promptsearch.search.asked import checked_ids
+from promptsearch.search.books import Books, books_of
+
+#: The visit by which a step is charged: right answers are drawn once and for all.
+_VISIT = 0
+
+
+class Lessons:
+    """What one prompt teaches another, as a strategy reaches it: `objective.teaching`.
+
+    Args:
+        objective: The objective of the run that pays.
+    """
+
+    __slots__ = ("_objective",)
+
+    def __init__(self, objective: Any) -> None:
+        self._objective = objective
+
+    def price(self, teacher: TextPrompt, examples: ArrayLike) -> int:
+        """The tokens that `predictions` charges, without the lead of examples that are new.
+
+        Args:
+            teacher: The prompt that teaches.
+            examples: Ids of search examples, shape `(examples,)`.
+
+        Raises:
+            StrategyError: The model cannot read an example with this prompt, or the strategy's
+                `access` is scores only.
+        """
+        books, teaching = self._inside()
+        return teaching.price(teacher, checked_ids(examples, _known(books)))
+
+    def predictions(self, teacher: TextPrompt, examples: ArrayLike) -> list[Tensor]:
+        """What the LM predicts under a prompt, charged as the prompt's losses are.
+
+        A run that goes on does not know them any more: they belong into the strategy's state.
+
+        Args:
+            teacher: The prompt, in the slots of the template.
+            examples: Ids of search examples, each once, shape `(examples,)`.
+
+        Returns:
+            A tensor for each example: log-probabilities over its choices, shape `(choices,)`; or
+            the last hidden states behind its text answer, shape `(tokens, width)`.
+
+        Raises:
+            BudgetExhausted: They cost more than is left.
+            StrategyError: As in `price`.
+        """
+        books, teaching = self._inside()
+        books.check_untouched()
+        (teacher,) = TextPrompt.among([own_copy(teacher)])
+        ids, prices = checked_ids(examples, _known(books)), books.prices
+        price = teaching.price(teacher, ids) + prices.of([], ids)
+        books.ledger.charge(forward=price, reserve=prices.set_aside(books.space.length))
+        books.ledger.computed += price  # the same in a run that goes on, whatever is kept
+        prices.met(ids)
+        return teaching.predictions(teacher, ids)
+
+    def divergence(
+        self, numbers: Numbers, examples: ArrayLike, predictions: Sequence[Tensor]
+    ) -> Tensor:
+        """How far a trained prompt is from predictions; differentiable, and charged as a loss is.
+
+        Args:
+            numbers: The prompt's numbers, as `Objective.loss` takes them.
+            examples: Ids of search examples, shape `(batch,)`.
+            predictions: What `predictions` returned for each of them.
+
+        Returns:
+            The mean over the examples of KL(predictions || prompt) in nats, shape `()`.
+
+        Raises:
+            BudgetExhausted: The two passes cost more than is left.
+            StrategyError: As in `price`.
+        """
+        books, teaching = self._inside()
+        ids = checked_ids(examples, _known(books))
+        books.prices.charge_step(numbers, ids, books.inside("gradients"), _VISIT)
+        return teaching.divergence(numbers, ids, predictions)
+
+    def _inside(self) -> tuple[Books, Teaching]:
+        books = books_of(self._objective)
+        return books, books.inside("predictions").teaching
+
+
+def _known(books: Books) -> int:
+    return len(books.scored) + len(books.training)

@@ -1,0 +1,270 @@
+"""Distil: a long prompt of words, put into few vectors or a prefix by what it makes the LM do.
+
+A teacher prompt, such as solved examples, conditions the LM; a trained prompt is the student. It
+learns to predict what the teacher predicts, so the right answers of the training inputs are never
+looked at where there are answers to choose from. Snell, Klein and Zhong 2022, "Learning by
+Distilling Context", arXiv:2209.15189, section 2: the student, which sees the input alone, minimises
+KL(teacher || student). There the weights learn it. Here the LM is frozen, as with the vectors of
+Mu, Li and Goodman 2023, "Learning to Compress Prompts with Gist Tokens", arXiv:2304.08467, which a
+tuned LM writes itself; these are trained for one prompt.
+
+`distil_prefix` trains keys and values: Eyuboglu et al. 2025, "Cartridges: Lightweight and
+General-Purpose Long Context Representations via Self-Study", arXiv:2506.06266. Section 3.2: they
+start from those of the teacher's first tokens; the very first token, to which all others attend,
+stays as it is. PEFT calls such a prefix CARTRIDGE, and `promptsearch export` writes it in that
+format.
+
+Differs from the papers: the inputs are those of the task, not questions that the LM is made to ask
+about a document (self-study). The divergence runs over the answers to choose from, or, for text,
+along the right answer over the whole vocabulary; Cartridges take the 20 most probable tokens of
+what the teacher wrote. AdamW has warm-up and linear decay.
+
+Both beat random on the planted objective `separable`, where the planted prompt teaches among other
+words.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from promptsearch import Objective, PrefixPrompt, State, TextPrompt, TrainedStrategy
+from promptsearch.errors import StrategyError
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.records.scores import ExampleIds
+from promptsearch.search.options import Count
+from promptsearch.search.training_options import Rate
+
+#: Tokens of a prefix that stay as they are (Cartridges, section 3.2).
+FROZEN = 1
+
+
+class _Taught(TrainedStrategy):
+    """Trains a prompt to predict what a prompt of words predicts; the options are `Distil`'s."""
+
+    starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        shots: Count,
+        text: str | None,
+        separator: str,
+        rate: Rate,
+        **training: Any,
+    ) -> None:
+        if text is not None and objective.start is not None:
+            raise StrategyError(
+                "it cannot learn from 'text' and from the run that 'start' names: give one of them"
+            )
+        draws = np.random.default_rng([seed, 2])  # not the stream of the minibatches
+        self.teacher = _teacher(objective, text, shots, separator, draws)
+        self.tokens = objective.encode("".join(self.teacher.texts))
+        if len(self.tokens) < objective.space.length:
+            raise StrategyError(
+                f"the prompt that teaches has {len(self.tokens)} tokens, and is to be put into "
+                f"{objective.space.length}: give a shorter 'length', or a longer prompt"
+            )
+        # Inputs that the teacher solves itself would teach to copy.
+        said = "".join(self.teacher.texts)
+        ids = objective.training
+        known = zip(ids, objective.demonstrations(ids), strict=True)
+        unseen = [int(i) for i, solved in known if solved not in said]
+        self._inputs = np.array(unseen or ids, dtype=np.int64)
+        self._taught: dict[int, Tensor] = {}
+        super().__init__(objective, seed=seed, rate=rate, **training)
+
+    @abstractmethod
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """The numbers that are trained."""
+
+    def minibatch(self) -> ExampleIds:
+        """Inputs that the teacher does not solve itself, shape `(batch,)`."""
+        size, ids = self.options.batch, self._inputs
+        return self._rng.choice(ids, size=size, replace=size > len(ids))
+
+    def loss(self, numbers: Numbers, examples: ExampleIds, visit: int) -> Tensor:
+        """KL(teacher || student); what the teacher predicts of an input is asked once."""
+        teaching = self.objective.teaching
+        if new := [i for i in dict.fromkeys(map(int, examples)) if i not in self._taught]:
+            found = teaching.predictions(self.teacher, new)
+            self._taught |= zip(new, found, strict=True)
+        return teaching.divergence(numbers, examples, [self._taught[int(i)] for i in examples])
+
+    def meeting_price(self) -> int:
+        """What is still to be paid for what the teacher predicts."""
+        new = [i for i in self._inputs.tolist() if i not in self._taught]
+        return self.objective.teaching.price(self.teacher, new) if new else 0
+
+    def state(self) -> State:
+        """That of training, and what the teacher predicted so far."""
+        state = super().state()
+        taught = {f"taught.{i}": tensor for i, tensor in self._taught.items()}
+        return State({**state.tensors, **taught}, state.data)
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` returned."""
+        super().restore(state)
+        self._taught = {
+            int(name.removeprefix("taught.")): tensor
+            for name, tensor in state.tensors.items()
+            if name.startswith("taught.")
+        }
+
+
+class Distil(_Taught):
+    """Train vectors to predict what a longer prompt of words predicts.
+
+    The longer prompt is drawn from the task's examples, given as a text, or, with `start: {run:
+    LABEL}`, that run's winner. The vectors start from some of its tokens.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the draws, initialisation and minibatches.
+        shots: Solved examples in the prompt that teaches, where neither `text` nor `start` is
+            given; they fill the first slot.
+        text: The prompt that teaches, for the first slot: instructions, a document.
+        separator: Stands behind each solved example.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
+            pays.
+        **training: The options of all trained strategies, see `TrainingOptions`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        shots: Count = 4,
+        text: str | None = None,
+        separator: str = "\n",
+        rate: Rate = 0.03,
+        **training: Any,
+    ) -> None:
+        super().__init__(
+            objective,
+            seed=seed,
+            shots=shots,
+            text=text,
+            separator=separator,
+            rate=rate,
+            **training,
+        )
+
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """Embeddings of tokens of the teacher, drawn, in their order."""
+        length = self.objective.space.length
+        places = torch.randperm(len(self.tokens), generator=generator)[:length].sort().values
+        ids = torch.tensor(self.tokens)[places]
+        return _Rows(self.objective.embeddings[ids].float().cpu())
+
+
+class DistilPrefix(_Taught):
+    """Train keys and values, at every layer, to predict what a longer prompt of words predicts.
+
+    The longer prompt is chosen as for `distil`. The prefix starts from the keys and values of its
+    first tokens, and the first of these stays as it is.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the draws and minibatches.
+        shots: Solved examples in the prompt that teaches, where neither `text` nor `start` is
+            given; they fill the first slot.
+        text: The prompt that teaches, for the first slot: instructions, a document.
+        separator: Stands behind each solved example.
+        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
+            pays.
+        **training: The options of all trained strategies, see `TrainingOptions`.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({PrefixPrompt})
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        shots: Count = 4,
+        text: str | None = None,
+        separator: str = "\n",
+        rate: Rate = 0.01,
+        **training: Any,
+    ) -> None:
+        super().__init__(
+            objective,
+            seed=seed,
+            shots=shots,
+            text=text,
+            separator=separator,
+            rate=rate,
+            **training,
+        )
+
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """A prefix, whose numbers are not known before the LM is asked, see `start`."""
+        shape = (self.objective.space.length, *self.objective.prefix_shape)
+        self._prefix = _Rows(torch.zeros(shape), frozen=FROZEN)
+        return self._prefix
+
+    def start(self) -> None:
+        """Begin from the keys and values of the teacher's first tokens."""
+        first = self.tokens[: self.objective.space.length]
+        self._prefix.begin(self.objective.keys_values(first))
+
+
+class _Rows(nn.Module):
+    """Numbers for each token of a prompt, as they are.
+
+    Args:
+        start: Where they start, shape `(length, ...)`.
+        frozen: The number of rows, from the first on, that stay so; the last row never does.
+    """
+
+    frozen: Tensor
+
+    def __init__(self, start: Tensor, frozen: int = 0) -> None:
+        super().__init__()
+        kept = min(frozen, len(start) - 1)
+        self.register_buffer("frozen", start[:kept].clone())
+        self.rows = nn.Parameter(start[kept:].clone())
+
+    def begin(self, start: Tensor) -> None:
+        """Begin elsewhere.
+
+        Args:
+            start: As for the class.
+        """
+        with torch.no_grad():
+            self.frozen.copy_(start[: len(self.frozen)])
+            self.rows.copy_(start[len(self.frozen) :])
+
+    def forward(self) -> Tensor:
+        return torch.cat([self.frozen, self.rows])
+
+
+def _teacher(
+    objective: Objective,
+    text: str | None,
+    shots: int,
+    separator: str,
+    draws: np.random.Generator,
+) -> TextPrompt:
+    """The prompt that teaches: another run's winner, a text, or solved examples."""
+    if objective.start is not None:
+        (start,) = TextPrompt.among([objective.start])
+        return start
+    if text is None:
+        if shots > len(objective.training):
+            raise StrategyError(
+                f"{shots} shots were asked for, but only {len(objective.training)} examples are "
+                "not scored on"
+            )
+        ids = draws.choice(objective.training, shots, replace=False)
+        text = "".join(solved + separator for solved in objective.demonstrations(ids))
+    return TextPrompt(text)
