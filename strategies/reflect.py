@@ -53,16 +53,13 @@ _BETTER = """Instruction: Write the word.
 Input: cat
 Output: cat
 Wanted: cats
-Input: house
-Output: The word is house.
-Wanted: houses
-New instruction: Write the plural of the word, and nothing else.
+New instruction: Write the plural of the word.
 
 Instruction: Did the guest like the food?
 Input: I waited an hour and the soup was cold
 Output: The soup.
 Wanted: no
-Feedback: the answer is neither yes nor no
+Feedback: neither yes nor no
 New instruction: Did the guest like the restaurant? Answer yes or no.
 
 Instruction: {}
@@ -80,7 +77,7 @@ First: {}
 Second: {}
 Both:"""
 #: The most characters of an answer, or of what the metric says of it, in a request.
-_SHOWN = 200
+_SHOWN = 100
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ EVERY = [
     {"grips": {"prompts": ["good movie?"]}},
     "llm_proposed",
     {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
-    {"reflect": {"prompts": ["good movie?"], "minibatch": 4, "examples": 1}},
+    {"reflect": {"prompts": ["good movie?"], "minibatch": 4, "examples": 1, "longest": 12}},
     {"autoprompt": {"batch": 4}},
     {"gcg": {"batch": 4, "width": 4}},
     {"pez": {"batch": 4, "interval": 1, "rate": 0.5}},
