@@ -51,6 +51,7 @@ ROWS: tuple[dict[str, Any], ...] = (
     {"prompt_tuning": {}},
     {"prune": {"shots": 1}},
     {"random": {"batch": 4}},
+    {"reflect": {"prompts": ["The movie"], "minibatch": 4, "examples": 1, "longest": 12}},
     {"rlprompt": {}},
 )
 EVENTS = ("fsync", "os.rename", "os.remove", "os.truncate", "cache", "cached", "write")
@@ -62,12 +63,9 @@ def study(lab: Lab, number: int) -> dict[str, Any]:
     """The study of a row."""
     row = ROWS[number % len(ROWS)]
     source = next(iter(row.values())).get("start", {}).get("run")
-    budget = {
-        "llm_proposed": 12_000,
-        "llm_evolution": 12_000,
-        "exemplars": 6000,
-        "prune": 6000,
-    }.get(next(iter(row)), 3000)
+    large = dict.fromkeys(("llm_proposed", "llm_evolution", "reflect"), 12_000)
+    small = {"exemplars": 6000, "prune": 6000}
+    budget = {**large, **small}.get(next(iter(row)), 3000)
     return lab.study(
         budget=budget,
         pool=20 if "exhaustive" in row else "words",

@@ -92,7 +92,7 @@ def study(lab: Lab) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for row in ROWS:
         (name, options), budget = next(iter(row.items())), 3000
-        if name in ("llm_proposed", "llm_evolution"):
+        if name in ("llm_proposed", "llm_evolution", "reflect"):
             budget = 12_000
         more = {"length": 1} if name == "exhaustive" else {}
         rows.append({name: {**options, **more, "budget": 6000 if name == "exemplars" else budget}})

@@ -424,7 +424,8 @@ def metrics(rng: random.Random, lab: Lab) -> Case:
 STRATEGIES = (
     "adapter autoprompt bayesian bdpl beam black_box_tuning coordinate distil evolution exemplars "
     "exhaustive fine_tuning gcg genetic grips llama_adapter llm_evolution llm_proposed lora "
-    "manual nearest_tokens optuna p_tuning pez prefix_tuning prompt_tuning prune random rlprompt"
+    "manual nearest_tokens optuna p_tuning pez prefix_tuning prompt_tuning prune random reflect "
+    "rlprompt"
 )
 OPTIONS = (
     "batch lr steps population width method sampler prompts init rank temperature keep examples "

@@ -91,6 +91,7 @@ OTHERS = [
     {"grips": {"prompts": ["good movie?"]}},
     "llm_proposed",
     {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
+    {"reflect": {"prompts": ["good movie?"], "minibatch": 4, "examples": 1, "longest": 12}},
     {"autoprompt": {"batch": 4}},
     {"p_tuning": {"interval": 2, "batch": 4, "encoder": "lstm", "hidden": 8}},
     {"fine_tuning": {"interval": 1, "batch": 4}},

@@ -4,8 +4,7 @@ They belong to the run. A strategy meets them only through its objective, see
 `promptsearch.search.objective`, and no attribute of the objective leads to them.
 
 This module holds what a search scored and paid. How one call of a scorer is charged, found and
-written stands in `calls.py`, and what it costs in `prices.py`. The "lead" of an example is, as in
-the engine, its text before the first slot, which a run pays for once.
+written stands in `calls.py`, and what it costs in `prices.py`, with what the lead of an example is.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from promptsearch.search.prices import Prices
 from promptsearch.search.proposer import Proposer, Proposing
 from promptsearch.search.race import race
 from promptsearch.search.ranking import FINALISTS, Ranking
+from promptsearch.tasks.answered import Reader
 
 #: How many proposals in a row that cost nothing end a run: a strategy that only repeats itself has
 #: nothing new to say.
@@ -55,8 +55,7 @@ class Books:
         reserve: Returns the most that selecting among the best prompts costs at the end, in tokens,
             from the lengths of these in tokens, the longest first.
         seconds: The run's time limit.
-        race: Whether prompts that are clearly worse than the best are scored on only a part of
-            `score_on`.
+        race: Whether prompts clearly worse than the best are scored on a part of `score_on` only.
         finalists: How many of the best prompts are kept.
         proposing: The model that proposes; None where there is none.
         fare: What its tokens cost.
@@ -67,6 +66,7 @@ class Books:
         white_box: Whether the strategy is handed the white box of the scorer, which its class asks
             for by `access`.
         most: The most tokens that the scorer generates for an example with one prompt.
+        reader: What tells the LM's answers from its scores, see `promptsearch.search.answering`.
     """
 
     def __init__(
@@ -90,12 +90,13 @@ class Books:
         watch: Callable[[], None] = lambda: None,
         white_box: bool = True,
         most: int = 0,
+        reader: Reader | None = None,
     ) -> None:
         self.scorer, self.space, self.ledger = scorer, space, ledger
         self.scored = np.array(scored, dtype=np.int64)
         self.training = np.array(training, dtype=np.int64)
         self.log = log or RunLog()
-        self.seconds, self.start = seconds, start
+        self.seconds, self.start, self.reader = seconds, start, reader
         self.listener = listener
         #: The best prompts so far.
         self.ranking = Ranking(finalists)
@@ -105,8 +106,7 @@ class Books:
         )
         self.calls = Calls(ledger, self.log, cache, self._known)
         self._watch, self._guard = watch, Guard()
-        self._handed = white_box
-        self._race = race
+        self._handed, self._race = white_box, race
         self._rows: dict[tuple[str, str], Row] = {}
         self._free = 0
 

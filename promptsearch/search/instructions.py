@@ -76,7 +76,9 @@ def read_instruction(text: str) -> str:
     if quoted := re.fullmatch(r"""["'“]([^"“”]+)["'”]""", line):
         line = quoted[1]
     labelled = re.match(
-        r"(?:input|output|score|first|second|in other words)\b.*:", line, flags=re.IGNORECASE
+        r"(?:input|output|wanted|feedback|score|first|second|in other words)\b.*:",
+        line,
+        flags=re.IGNORECASE,
     )
     if labelled or not any(character.isalnum() for character in line):
         return ""

@@ -26,6 +26,7 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Statement
 from promptsearch.records.scores import Evaluation, ExampleIds, Floats
 from promptsearch.scoring.protocol import inside
+from promptsearch.search.answering import Answer, read_answers
 from promptsearch.search.books import FREE_PROPOSALS, Books, books_of, open_books
 from promptsearch.search.content_free import read_content_free
 from promptsearch.search.lessons import Lessons
@@ -154,6 +155,15 @@ class Objective:
         prompt.check(books.space, white_box := books.inside("logits"))
         books.prices.charge_look(prompt, ids)
         return white_box.word_logits(prompt, ids)
+
+    def answers(self, prompts: Sequence[Prompt], examples: ArrayLike) -> list[list[Answer]]:
+        """What the LM answers with prompts, and what the metric says of it, see `read_answers`.
+
+        Args:
+            prompts: Prompts that may be scored, at least one.
+            examples: Ids of search examples, shape `(examples,)`.
+        """
+        return read_answers(books_of(self), prompts, examples)
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """Keys and values of a text, for a prefix to start from; charges its tokens.

@@ -19,7 +19,7 @@ from promptsearch.prompts.numbers import Numbers, length_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.scores import ExampleIds
-from promptsearch.scoring.protocol import Scorer, WhiteBox, price_of
+from promptsearch.scoring.protocol import Scorer, WhiteBox, price_of, price_of_generation
 from promptsearch.search.ranking import Ranked
 
 #: What the gradient of attention takes, in forward passes of it: keys, values, queries and weights
@@ -144,6 +144,17 @@ class Prices:
         self._ledger.charge(forward=price, reserve=self.set_aside(self._length(prompt)))
         self._ledger.computed += price  # the same in a run that goes on, whatever is kept
         self.met(ids)
+
+    def of_answers(self, prompt: Prompt, ids: ExampleIds, tokens: int | ExampleIds) -> int:
+        """The price of generating answers under a prompt, with the lead of new examples.
+
+        Args:
+            prompt: The prompt.
+            ids: Ids of the examples, shape `(examples,)`.
+            tokens: As in `price_of_generation`.
+        """
+        length = self._scorer.length(prompt)
+        return self._unpaid_lead(ids) + price_of_generation(self._scorer, length, ids, tokens)
 
     def met(self, ids: ExampleIds) -> None:
         """Note what was paid for: the lead of these examples."""

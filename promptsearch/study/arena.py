@@ -217,6 +217,11 @@ class Arena:
         return self.measures[self.task.metric] if self.by_metric else None
 
     @property
+    def tells(self) -> Metric:
+        """The metric that says what is wrong with an answer: what is followed, or else reported."""
+        return self.follows or self.measures[self.task.metric]
+
+    @property
     def rescores(self) -> bool:
         """Whether the best prompts are scored again: a search in float32 has their losses."""
         return self.searching is not self.exact["search"] or self.follows is not None

@@ -42,6 +42,7 @@ from promptsearch.study.described import describe
 from promptsearch.study.ending import price_of_selection
 from promptsearch.study.log_summary import curve, first_failure, search_losses
 from promptsearch.study.selection import Selection, select_winner
+from promptsearch.tasks.answered import Reader
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class Run:
             finalists=finalists,
             white_box=self.strategy.access is not Access.SCORES,
             most=most,
+            reader=Reader(arena.task.choices, arena.tells, arena.task.decoding),
             fare=self.fare,
             **more,
         )

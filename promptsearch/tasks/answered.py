@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.examples import Example
-from promptsearch.tasks.metrics.metric import Answered, Floats
+from promptsearch.tasks.metrics.metric import Answered, Floats, Metric
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What tells the answers of a task, and what a metric says of each.
+
+    Args:
+        choices: The task's choices; None for text answers, and where the choices differ by row.
+        metric: The metric.
+        decoding: The way in which text answers are generated.
+    """
+
+    choices: tuple[str, ...] | None
+    metric: Metric
+    decoding: Decoding = Decoding()  # noqa: RUF009 - it cannot be changed
 
 
 def generated(examples: Sequence[Example], texts: Sequence[str]) -> list[Answered]:

@@ -12,8 +12,9 @@ planted prompt's vectors, and tokens that are near each other in the embeddings 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +27,15 @@ from promptsearch.prompts.numbers import Numbers, parted
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.scoring.protocol import Adds, Blank
-from promptsearch.search.objective import FINALISTS, Objective
+from promptsearch.search.objective import Objective
 from promptsearch.search.proposer import Proposing
+from promptsearch.tasks.answered import Reader
 from promptsearch.tasks.decoding import Decoding
+from promptsearch.tasks.metrics.accuracy import Accuracy
 from promptsearch.tasks.task import Example
 from promptsearch.testing.landscape import (
     DEVIATION,
@@ -109,26 +111,14 @@ class PlantedScorer:
         return float(self.offsets[self.scored].mean())
 
     def objective(
-        self,
-        budget: int | None = None,
-        *,
-        log: RunLog | None = None,
-        cache: ScoreCache | None = None,
-        reserve: Callable[[Sequence[int]], int] = lambda lengths: 0,
-        finalists: int = FINALISTS,
-        proposing: Proposing | None = None,
-        white_box: bool = True,
+        self, budget: int | None = None, *, proposing: Proposing | None = None, **more: Any
     ) -> Objective:
         """A fresh objective on these examples.
 
         Args:
             budget: LM tokens; None for no limit.
-            log: As for `Books`, like `cache`, `reserve` and `white_box`.
-            cache: Scores of earlier runs.
-            reserve: Lengths of prompts -> tokens set aside to select among them.
-            finalists: How many of the best prompts are kept.
             proposing: What proposes; left out: `PlantedProposing`.
-            white_box: Whether the strategy is handed the white box.
+            more: What else `Books` takes: log, cache, reserve, finalists, white_box, reader.
         """
         return Objective(
             self,
@@ -136,12 +126,8 @@ class PlantedScorer:
             Ledger(budget),
             scored=self.scored,
             training=self.training,
-            log=log,
-            cache=cache,
-            reserve=reserve,
-            finalists=finalists,
             proposing=proposing or PlantedProposing(self.space),
-            white_box=white_box,
+            **{"reader": Reader(_ANSWERS, Accuracy()), **more},
         )
 
     def budget(self, evaluations: int) -> int:

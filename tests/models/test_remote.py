@@ -526,7 +526,11 @@ def test_strategies_that_look_at_embeddings_say_so_at_once_or_do_without(tiny, f
     assert results["bayesian"]["proposals"] > 8
 
 
-def test_a_served_model_also_proposes(tiny, few, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("llm_proposed", {"batch": 3}), ("reflect", {"parents": 1, "minibatch": 2, "merges": 0})],
+)
+def test_a_served_model_also_proposes(tiny, few, tmp_path, name, options):
     good, texts = with_model(tiny), ["Is the movie good?", "Say how it was.", "Judge this film."]
 
     def answer(path, content):
@@ -537,7 +541,7 @@ def test_a_served_model_also_proposes(tiny, few, tmp_path):
         )
 
     with Server(answer) as server:
-        strategy = {"llm_proposed": {"longest": 12, "batch": 3, "examples": 1}}
+        strategy = {name: {"longest": 12, "examples": 1, **options}}
         config = study(server, [strategy], pool="words", budget=9_000)
         told = forecast(parse_config(config), task=few)
         assert len(server.requests) == START and told.runs[0].error == ""
@@ -545,9 +549,7 @@ def test_a_served_model_also_proposes(tiny, few, tmp_path):
         prepared = prepare(parse_config({**config, "proposer": {"chat": True}}), task=few)
         assert prepared.proposing.endpoint.chat and not prepared.lm.endpoint.chat
     assert not results.failed
-    assert set(
-        load_prompt(tmp_path / "s" / "films" / "llm_proposed" / "seed0").prompt.texts
-    ) <= set(texts)
+    assert set(load_prompt(tmp_path / "s" / "films" / name / "seed0").prompt.texts) <= set(texts)
     (log,) = (tmp_path / "s").rglob("proposals.jsonl")
     assert sum(json.loads(line)["price"] for line in log.read_text().splitlines()) % 13 == 0
 

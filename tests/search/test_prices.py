@@ -19,6 +19,7 @@ from promptsearch.search.prices import Prices
 from promptsearch.strategies.llm_evolution import LLMEvolution
 from promptsearch.strategies.llm_proposed import LLMProposed
 from promptsearch.strategies.pez import PEZ
+from promptsearch.strategies.reflect import Reflect
 from promptsearch.testing.counted import RANK, adapted, plain, shaped, trained
 from promptsearch.testing.planted import PlantedScorer
 
@@ -91,6 +92,7 @@ def test_a_step_costs_what_it_computes(model, kind, length):
         (LLMProposed, {"method": "opro"}),
         (LLMEvolution, {}),
         (LLMEvolution, {"algorithm": "de"}),
+        (Reflect, {}),
     ],
 )
 def test_a_budget_is_spent(strategy, options):

@@ -156,6 +156,7 @@ def test_a_template_needs_an_answer_on_masked_models_too():
 ASKING = [
     {"llm_proposed": {}},
     {"llm_evolution": {}},
+    {"reflect": {}},
     {"grips": {"substitute": "proposer"}},
 ]
 

@@ -46,6 +46,7 @@ EVERY = [
     {"prune": {"shots": 1}},
     "llm_proposed",
     {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
+    {"reflect": {"prompts": ["good movie?"], "minibatch": 4, "examples": 1, "longest": 12}},
     {"autoprompt": {"batch": 4}},
     {"gcg": {"batch": 4, "width": 4}},
     {"pez": {"batch": 4, "interval": 1, "rate": 0.5}},
