@@ -13,6 +13,9 @@ prompt tuning, "optimized and adapted for NLU": prompts at every layer, with the
 option, whose use depends on the task. Unlike there, answers are words of the LM; no head is trained
 for labels.
 
+With `layers: n` the prefix stands in the top n layers only, as P-tuning v2 tries out in its section
+on prompt depth: there, prompts in higher layers are worth more than as many in lower ones.
+
 Differs from the papers: the authors' code fits the network to the activations of words by 500 steps
 of Adam; here its last layer is moved by the least change that gives them exactly. AdamW has warm-up
 and linear decay, and the prefix has no dropout.
@@ -30,7 +33,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Objective, PrefixPrompt, TrainedStrategy
+from promptsearch.errors import StrategyError
 from promptsearch.search.encoders import seeded
+from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
 
 
@@ -46,6 +51,9 @@ class PrefixTuning(TrainedStrategy):
         reparametrise: Whether a network makes the prefix while training; `false`, P-tuning v2,
             trains keys and values themselves.
         hidden: Hidden units of the network.
+        layers: How many of the LM's layers, from the top, read the prefix; left out: all. No
+            gradient crosses the layers below, so that with fewer layers a budget pays for more
+            steps. An export to keys and values or PEFT holds a prefix of all layers only.
         init: Where the prefix starts: from the keys and values of `words` of the pool, drawn at
             random, or of `random` numbers that are spread as these are, at each layer.
         text: A text whose keys and values the prefix starts from, repeated to the prompt's length;
@@ -66,12 +74,19 @@ class PrefixTuning(TrainedStrategy):
         seed: int,
         reparametrise: bool = True,
         hidden: Annotated[int, Field(ge=1, le=16_384)] = 512,
+        layers: Count | None = None,
         init: Literal["words", "random"] = "words",
         text: str | None = None,
         rate: Rate | None = None,
         **training: Any,
     ) -> None:
         self._hidden = hidden if reparametrise else None
+        self._layers = objective.prefix_layers[0] if layers is None else layers
+        if self._layers not in objective.prefix_layers:
+            raise StrategyError(
+                "'layers' must be a number of layers that a prefix of this model may have: "
+                f"{', '.join(map(str, sorted(objective.prefix_layers)))}; got {layers}"
+            )
         self._random, self._text = init == "random" and text is None, text
         rate = rate if rate is not None else 0.00005 if reparametrise else 0.01
         super().__init__(objective, seed=seed, rate=rate, **training)
@@ -81,7 +96,8 @@ class PrefixTuning(TrainedStrategy):
 
         Where the prefix starts is not known before the LM is asked, see `start`.
         """
-        shape = (self.objective.space.length, *self.objective.prefix_shape)
+        _, *token = self.objective.prefix_shape
+        shape = (self.objective.space.length, self._layers, *token)
         self._generator = generator
         self.ids = self.words(self._text, generator)
         if self._hidden is None:
@@ -94,7 +110,7 @@ class PrefixTuning(TrainedStrategy):
     def start(self) -> None:
         """Begin from the keys and values of words, or from random numbers spread as these are."""
         # Section 7.4: (length, layers, 2, key heads, size of a head).
-        rows = self.objective.keys_values(self.ids)
+        rows = self.objective.keys_values(self.ids)[:, -self._layers :]
         if self._random:
             # Within a layer the keys have one scale and the values another; layers differ, too.
             rows = torch.randn(rows.shape, generator=self._generator) * rows.std(

@@ -320,3 +320,33 @@ def attending_to():
 def make_saved():
     """`saved_prompt`, for tests that import nothing from here."""
     return saved_prompt
+
+
+@contextmanager
+def hide_below(lm, layers, length):
+    """The model's own attention, whose layers below the top `layers` see no row of the cache.
+
+    Args:
+        lm: A tiny model.
+        layers: The number of layers that see all.
+        length: The number of rows that the cache begins with, which the others do not see.
+    """
+
+    def hide(module, given, named):
+        mask = named["attention_mask"].clone()  # (rows, 1, queries, keys), added to the products
+        mask[..., :length] = torch.finfo(mask.dtype).min
+        return given, {**named, "attention_mask": mask}
+
+    config = lm.model.config
+    own, config._attn_implementation = config._attn_implementation, "eager"
+    with ExitStack() as hooks:
+        hooks.callback(setattr, config, "_attn_implementation", own)
+        for attention in lm.passes.layers.attentions[:-layers]:
+            hooks.enter_context(attention.register_forward_pre_hook(hide, with_kwargs=True))
+        yield
+
+
+@pytest.fixture(scope="session")
+def hidden_below():
+    """What hides the rows of a cache from the layers below the top ones."""
+    return hide_below

@@ -182,9 +182,73 @@ def test_in_a_sweep_a_row_starts_from_the_row_of_its_length(tiny, films, tmp_pat
         assert run["start"]["run"] == f"prompt_tuning-{length}" and run["length"] == length
 
 
+def of_two_tasks(folder, strategies, template="{prompt} {text} It was {answer}", **changes):
+    """A study of two tasks of the same reviews, one with its answers in turn."""
+    rows = [{"text": f"good film {i} I hate"[i % 5 :].strip(), "label": i % 2} for i in range(60)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {
+        "data": {"path": str(folder / "rows.jsonl")},
+        "template": "{prompt} {text} It was {answer}",
+        "label": "label",
+        "splits": {"search": 24, "select": 8, "test": 8},
+    }
+    return {
+        **study(strategies, budget=2_500, dtype="float32", **changes),
+        "model": "given",
+        "tasks": [
+            {**task, "name": "films", "answers": {0: "bad", 1: "good"}},
+            {**task, "name": "turned", "answers": {0: "good", 1: "bad"}, "template": template},
+        ],
+    }
+
+
+def test_a_row_starts_from_the_winner_of_another_task(tiny, tmp_path, killed_at):
+    """The source comes later, as a row and as a task; after a kill, nothing differs."""
+    spot = {"prompt_tuning": {"label": "spot", "interval": 2, "batch": 4}}
+    spot["prompt_tuning"]["start"] = {"run": "prompt_tuning", "task": "turned"}
+    given = of_two_tasks(tmp_path, [spot, SOFT])
+
+    def work(folder):
+        return compare(given, out=folder, model=tiny)
+
+    found = work(tmp_path / "whole")
+    runs = {(run.task, run.label): run for run in found.runs}
+    source = runs["turned", "prompt_tuning"]
+    for task in ("films", "turned"):
+        run = runs[task, "spot"]
+        start = json.loads((tmp_path / "whole" / task / "spot/seed0/result.json").read_text())
+        assert start["start"]["task"] == (None if task == "turned" else "turned")
+        assert (run.start.key, run.start.spent) == (source.winner.key, source.spent)
+        assert run.ledger.brought == source.spent
+        log = (tmp_path / "whole" / task / "spot/seed0/evaluations.jsonl").read_text()
+        assert json.loads(log.splitlines()[0])["prompts"][0]["key"] == source.winner.key
+    table = run_table(found).set_index(["task", "label"])
+    assert table.loc[("films", "spot"), "start_task"] == "turned"
+    assert all(
+        row.reference for task in summarise(found) for row in task.rows if row.label == "spot"
+    )
+    killed_at(40, lambda: work(tmp_path / "killed"))
+    again = {(run.task, run.label): run for run in work(tmp_path / "killed").runs}
+    for name, run in runs.items():
+        assert (again[name].winner.key, again[name].spent) == (run.winner.key, run.spent)
+
+
+def test_what_does_not_fit_from_task_to_task_is_refused(tiny, tmp_path):
+    spot = {"prompt_tuning": {"label": "spot", "start": {"run": "prompt_tuning", "task": "turnd"}}}
+    with pytest.raises(UnknownName, match="from which 'spot' could start.* Did you mean 'turned'"):
+        compare(of_two_tasks(tmp_path, [spot, SOFT]), out=tmp_path / "a", model=tiny)
+    spot["prompt_tuning"]["start"]["task"] = "turned"
+    given = of_two_tasks(tmp_path, [spot, SOFT], "{prompt:3} {text} It was {answer}")
+    with pytest.raises(StudyError, match="3 tokens, found on task 'turned', .* 'films' takes 2"):
+        compare(given, out=tmp_path / "b", model=tiny)
+
+
 def test_a_study_file_keeps_the_key(tiny):
     config = parse_config({**study([SOFT, WORDS]), "model": "m", "task": "capitals"})
     assert parse_config(config.model_dump(mode="json")) == config
+    assert config.model_dump(mode="json")["strategies"][1]["nearest_tokens"]["start"] == {
+        "run": "prompt_tuning"
+    }
     assert (
         config.strategies[1].start.run == "prompt_tuning"
         and "start" not in config.strategies[1].options

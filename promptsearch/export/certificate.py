@@ -238,6 +238,25 @@ def check_held(prompt: Prompt, to: str) -> None:
         raise ExportError(reason)
 
 
+def check_all_layers(prompt: Prompt, layers: int, to: str) -> None:
+    """Refuse a prefix of some layers only: no number stands for a key that is not there.
+
+    Args:
+        prompt: The prompt to be exported.
+        layers: The number of the model's layers.
+        to: What holds keys and values of all of them.
+
+    Raises:
+        ExportError: It is such a prefix.
+    """
+    given = prompt.parts.keys_values
+    if given is not None and given.shape[1] < layers:
+        raise ExportError(
+            f"{to} holds keys and values of all {layers} layers, and this prefix stands in the top "
+            f"{given.shape[1]} only: export it as json"
+        )
+
+
 def check_room(lm: LanguageModel, above: int, below: int) -> None:
     """Refuse a prompt that leaves no room for its input.
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.certificate import (
     Certificate,
+    check_all_layers,
     check_held,
     check_in_front,
     check_room,
@@ -104,6 +105,7 @@ def keys_values_of(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
             "json or vllm"
         )
     shape = lm.prefix_shape
+    check_all_layers(saved.prompt, shape[0], "a cache")
     (compiled,) = compile_prompts(lm, [(saved.prompt, saved.template)]).prompts
     if not len(compiled.trunk):
         raise ExportError(

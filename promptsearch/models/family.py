@@ -195,7 +195,7 @@ class Passes(Protocol):
 
     @property
     def prefix_layers(self) -> tuple[int, ...]:
-        """The numbers of layers that a prefix may have, all of them first."""
+        """The numbers of layers, from the top, that a prefix may have, all of them first."""
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:

@@ -70,8 +70,8 @@ class OwnPasses(ABC, Generic[F]):
 
     @property
     def prefix_layers(self) -> tuple[int, ...]:
-        """The numbers of layers that a prefix may have: all of them."""
-        return (self.prefix_shape[0],)
+        """The numbers of layers that a prefix may have: all of them, or any of the top-most."""
+        return tuple(range(self.prefix_shape[0], 0, -1))
 
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings of token ids as the layers take them, shape `(..., width)`.

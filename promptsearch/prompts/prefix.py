@@ -26,12 +26,16 @@ class PrefixPrompt(VectorPrompt):
     `transformers`: a row of this tensor, made flat, is a row of PEFT's file, and a row of what the
     scoring engine keeps.
 
+    A prefix of fewer layers than the model has stands in the top-most ones. The layers below read
+    the row alone, at the same positions.
+
     In an encoder-decoder model the layers are those of the encoder, of the cross-attention and of
     the decoder, one after the other; a prefix of the decoder's alone, such as PEFT trains, stands
     in front of the answer only.
 
     Args:
-        keys_values: Keys, then values, shape `(length, layers, 2, key heads, size of a head)`.
+        keys_values: Keys, then values, shape `(length, layers, 2, key heads, size of a head)`, the
+            lowest layer first.
     """
 
     kind = "prefix"
@@ -49,7 +53,7 @@ class PrefixPrompt(VectorPrompt):
 
     @classmethod
     def wanted(cls, found: Sequence[Shape], length: int, sizes: Sizes) -> tuple[Shape, ...]:
-        """Keys and values of all layers for each token, or of a decoder's alone."""
+        """Keys and values for each token, of all layers or of as many as the model lets it have."""
         layers, *rest = sizes.prefix_shape
         given = found[0][1] if len(found[0]) > 1 else layers
         return ((length, given if given in sizes.prefix_layers else layers, *rest),)

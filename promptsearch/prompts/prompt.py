@@ -48,7 +48,7 @@ class Sizes(Protocol):
 
     @property
     def prefix_layers(self) -> tuple[int, ...]:
-        """The numbers of layers that a prefix may have, all of them first."""
+        """The numbers of layers, from the top, that a prefix may have, all of them first."""
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:

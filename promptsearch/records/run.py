@@ -5,7 +5,7 @@ The fields have the names of the files' keys.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from promptsearch.records.ledger import Statement
@@ -14,11 +14,19 @@ from promptsearch.records.measured import ExamplesRecord, ScoreRecord
 
 @dataclass(frozen=True)
 class StartRecord:
-    """The run that another one starts from: its label, its seed, and the key of its winner."""
+    """The run that another one starts from.
+
+    Args:
+        run: Its label.
+        seed: Its seed.
+        key: The key of its winner.
+        task: Its task; None where it is the same.
+    """
 
     run: str
     seed: int
     key: str
+    task: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,7 @@ class BeginningRecord(StartRecord):
         run: The label of that run.
         seed: The seed of that run.
         key: The prompt's name in logs.
+        task: The task of that run; None where it is the same. The scores are those on it.
         kind: The prompt's kind.
         text: The prompt as a reader sees it.
         spent: LM tokens on that run's bill.
@@ -134,7 +143,7 @@ class BeginningRecord(StartRecord):
     @property
     def named(self) -> StartRecord:
         """What names it in the settings of the run that starts from it."""
-        return StartRecord(self.run, self.seed, self.key)
+        return StartRecord(self.run, self.seed, self.key, task=self.task)
 
 
 @dataclass(frozen=True)

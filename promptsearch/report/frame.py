@@ -75,6 +75,7 @@ def _done(run: RunRecord) -> dict[str, Any]:
         "unended": run.test.unended,
         "gap": run.gap,
         **_trained(run),
+        "start_task": None if run.start is None else run.start.task,
         "start_run": None if run.start is None else run.start.run,
         "start_seed": None if run.start is None else run.start.seed,
         "export_error": None if run.export is None else run.export.error,

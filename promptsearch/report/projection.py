@@ -21,12 +21,15 @@ COLUMNS = {
 
 
 def projected(task: TaskSummary) -> list[tuple[RunRecord, BeginningRecord]]:
-    """All runs of a task that started from vectors and ended with words, in the order of rows."""
+    """All runs that started from vectors of the same task and ended with words, row by row."""
     runs = [run for row in task.rows for run in row.runs]
     return [
         (run, run.start)
         for run in runs
-        if run.start and run.start.kind == "soft" and run.winner.kind == "hard"
+        if run.start
+        and run.start.task is None
+        and run.start.kind == "soft"
+        and run.winner.kind == "hard"
     ]
 
 

@@ -148,8 +148,8 @@ def _joined(slots: Sequence[Slots], parts: Sequence[Parts], lm: LanguageModel) -
     rows = [own.keys_values.flatten(1) for own in parts if own.keys_values is not None]
     if len({own.shape[1] for own in rows}) > 1:
         raise PromptError(
-            "prefixes of all attentions and prefixes of a decoder alone are scored in calls of "
-            "their own: expected those of one kind"
+            "prefixes that stand in different layers are scored in calls of their own: expected "
+            "those of one number of layers"
         )
     gated = [own.gated for own in parts if own.gated is not None]
     return Placed(
@@ -201,9 +201,9 @@ def adds_of(kind: Kind, length: int, flops: Flops) -> Adds:
 def passes_of(numbers: Numbers, sizes: Sizes) -> tuple[float, float]:
     """The cost of a loss, and that of its gradient, in forward passes through the whole LM.
 
-    The layers below a gated prompt compute an example once, and no gradient reaches them. The
-    gradient of any other prompt crosses all layers, from the first slot on; it does not cross the
-    text before that slot.
+    The layers below a gated prompt compute an example once, and no gradient reaches them; nor does
+    it reach those below a prefix that stands in the top-most layers only. The gradient of any other
+    prompt crosses all layers, from the first slot on; it does not cross the text before that slot.
 
     Args:
         numbers: The numbers of a prompt that is being trained.
@@ -212,8 +212,24 @@ def passes_of(numbers: Numbers, sizes: Sizes) -> tuple[float, float]:
     if isinstance(numbers, Mapping):
         vectors, weights = parted(numbers)
         return 1.0, sizes.weights.backward(weights, below=vectors is not None)
-    share = 1.0 if isinstance(numbers, Tensor) else attending(Parts(gated=numbers), sizes)
+    if isinstance(numbers, Tensor):
+        return 1.0, _above(numbers, sizes)
+    share = attending(Parts(gated=numbers), sizes)
     return share, share
+
+
+def _above(rows: Tensor, sizes: Sizes) -> float:
+    """The share of the layers that a gradient of vectors, or of a prefix, crosses.
+
+    Args:
+        rows: The rows of a prompt that is being trained.
+        sizes: The LM's sizes.
+    """
+    if rows.ndim < 5:
+        return 1.0
+    layers = sizes.prefix_shape[0]
+    # The prefix of a decoder alone is none of the top-most layers: the encoder is below no layer.
+    return rows.shape[1] / layers if layers - 1 in sizes.prefix_layers else 1.0
 
 
 def attending(parts: Parts, sizes: Sizes) -> float:

@@ -201,8 +201,10 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
         trunk = torch.empty(0, width)
         if parts.keys_values is not None:
             trunk = parts.keys_values.flatten(1)
-        # Changed weights change whatever is computed.
-        above = _beginning(template, lm, slots) if lm.passes.trees and prompt.frozen else ()
+        # Changed weights change whatever is computed; and below a prefix of some layers stands what
+        # has keys and values in all of them.
+        shares = lm.passes.trees and prompt.frozen and width == lm.passes.values
+        above = _beginning(template, lm, slots) if shares else ()
         compiled.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype), owner))
     if gated and len(gated) < len(prompts):  # a gate of zero, for the others
         nothing = len(gated)
@@ -232,14 +234,14 @@ def _width(lm: LanguageModel, prompts: Sequence[Prompt]) -> int:
     """The number of numbers in a token of the prompts' trunks.
 
     Raises:
-        PromptError: There are prefixes of all attentions, and others of a decoder alone.
+        PromptError: There are prefixes that stand in different layers.
     """
     given = [kv for prompt in prompts if (kv := prompt.parts.keys_values) is not None]
     widths = {kv[0].numel() if len(kv) else lm.passes.values for kv in given}
     if len(widths) > 1:
         raise PromptError(
-            "prefixes of all attentions and prefixes of a decoder alone cannot share a batch: "
-            "expected those of one kind"
+            "prefixes that stand in different layers cannot share a batch: expected those of one "
+            "number of layers"
         )
     return next(iter(widths), lm.passes.values if lm.passes.trees or lm.family.encodes else 0)
 

@@ -225,6 +225,7 @@ class Cell:
                 key=ended.winner.key,
                 kind=ended.winner.kind,
                 text=ended.winner.text,
+                task=None if (name := run.arena.task.name) == self.run.arena.task.name else name,
                 spent=ended.spent,
                 select=ScoreRecord(ended.select.loss, ended.select.metric),
                 test=ScoreRecord(ended.test.loss, ended.test.metric),

@@ -203,7 +203,7 @@ def _run_forecasts(prepared: Prepared, speeds: Mapping[ArenaKey, Calibration]) -
     for name, runs in seeds.items():  # each after the one that it starts from
         _check_length(runs[0])
         key, source = _key(prepared, runs[0]), runs[0].source
-        start = rehearsals[name[0], source.label] if source else None
+        start = rehearsals[source.arena.task.name, source.label] if source else None
         rehearsals[name] = rehearse(runs[0], len(runs), speeds[key], seen[key], start)
     return [
         rehearsals[task.name, entry.given.label].forecast

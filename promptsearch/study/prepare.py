@@ -24,7 +24,7 @@ from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.ending import smallest_budget
-from promptsearch.study.entries import Entry, entries_of, sources_first
+from promptsearch.study.entries import Entry, entries_of
 from promptsearch.study.families import check_family, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.pools import find_pool
@@ -33,6 +33,7 @@ from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.share import Share
+from promptsearch.study.starts import check_starts, in_order, source_of
 from promptsearch.study.tasks import load_tasks
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import SPLITS, Task
@@ -149,15 +150,14 @@ class Prepared:
         # By task and label, the last one: of deterministic strategies the only one.
         made: dict[tuple[str, str], Run] = {}
         for place, seed in enumerate(self.config.seeds):
-            for task in self.tasks:
-                for entry in sources_first(self.entries):
-                    once = entry.strategy.deterministic and self.config.draw == "once"
-                    if place >= (1 if once else entry.given.seeds or len(self.config.seeds)):
-                        continue
-                    source = made[task.name, entry.source] if entry.source else None
-                    run = self._run(task, entry, seed, source, folder)
-                    made[task.name, entry.given.label] = run
-                    yield run
+            for task, entry in in_order(self.tasks, self.entries):
+                once = entry.strategy.deterministic and self.config.draw == "once"
+                if place >= (1 if once else entry.given.seeds or len(self.config.seeds)):
+                    continue
+                source = source_of(task, entry)
+                run = self._run(task, entry, seed, made[source] if source else None, folder)
+                made[task.name, entry.given.label] = run
+                yield run
 
     def _run(self, task: Task, entry: Entry, seed: int, source: Run | None, folder: Path) -> Run:
         config, given = self.config, entry.given
@@ -211,6 +211,7 @@ def prepare(
         for note in each.notes:
             log.warning("task '%s': %s", each.name, note)
     _check_sweep(config, tasks)
+    check_starts(config, tasks, entries)
     lm = model or load_model(config, entries, [drawable(each, config) for each in tasks])
     lm.check()
     _check_metrics(lm, tasks)

@@ -12,7 +12,7 @@ planted prompt's vectors, and tokens that are near each other in the embeddings 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from torch import Tensor
 from promptsearch.errors import StrategyError
 from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.hard import HardPrompt
-from promptsearch.prompts.numbers import Numbers, parted
+from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.scoring.kinds import passes_of
 from promptsearch.scoring.protocol import Adds, Blank
 from promptsearch.search.objective import Objective
 from promptsearch.search.proposer import Proposing
@@ -215,12 +216,8 @@ class PlantedScorer:
         return self.context(examples).astype(np.float64)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
-        """What a gradient costs: a gated prompt's share of the layers, or what weights need."""
-        if isinstance(numbers, Mapping):
-            vectors, weights = parted(numbers)
-            return 1.0, self._weights.backward(weights, below=vectors is not None)
-        share = numbers[0].shape[1] / self.gated_shape[0] if isinstance(numbers, tuple) else 1.0
-        return share, share
+        """What a loss and its gradient cost, as they do with an LM of these sizes."""
+        return passes_of(numbers, self)
 
     def content_free(self, text: str) -> Blank:
         """There is none: a landscape reads no inputs."""
@@ -258,7 +255,7 @@ class PlantedScorer:
         """Two layers, keys and values, one head."""
         return 2, 2, 1, _WIDTH
 
-    prefix_layers = (2,)
+    prefix_layers = (2, 1)
 
     @property
     def gated_shape(self) -> tuple[int, int, int]:

@@ -44,7 +44,7 @@ def make_prefix(lm, length=3, seed=0):
     )
 
 
-def saved_prefix(lm, template=FRONT, answers=("bad", "very good")):
+def saved_prefix(lm, template=FRONT, answers=("bad", "very good"), layers=None):
     task = Task.from_rows(
         ROWS,
         template=template,
@@ -53,6 +53,8 @@ def saved_prefix(lm, template=FRONT, answers=("bad", "very good")):
         splits={"search": 8, "select": 8, "test": 8},
     )
     bound, prompt = task.template.bind(3).taking("prefix"), make_prefix(lm)
+    if layers is not None:
+        prompt = PrefixPrompt(prompt.keys_values[:, -layers:])
     examples = task.splits["select"].examples
     losses = (
         Engine(lm, bound, task.splits["select"], task.choices)
@@ -247,6 +249,24 @@ def test_a_prefix_is_no_text(llama, tmp_path):
         ExportError, match="a prefix prompt is numbers, and no text holds it exactly"
     ):
         export_run(folder, "text", tmp_path / "b", model=llama)
+
+
+def test_a_prefix_of_the_top_layers_is_held_by_json_alone(llama, make_saved, tmp_path):
+    folder = write(saved_prefix(llama, layers=1), llama, tmp_path / "a")
+    again = load_prompt(export_run(folder, "json", tmp_path / "json", model=llama))
+    assert again.verify(llama) < 1e-6
+    rows = [{**e.fields, "answer": e.answer.strip()} for e in again.probe]
+    assert np.abs(PromptedModel(llama, again).score(rows) - again.losses).max() < 1e-5
+    for to in ("peft", "kv", "cartridge"):
+        with pytest.raises(ExportError, match="all 2 layers, and this prefix stands in the top 1"):
+            export_run(folder, to, tmp_path / to, model=llama)
+    with pytest.raises(PromptError, match="cannot share a batch"):
+        PromptedModel(llama, {"top": again, "all": saved_prefix(llama)})
+    hard = make_saved(llama, "hard", FRONT.replace(":3", ""), (" bad", " good"))
+    both = PromptedModel(llama, {"top": again, "hard": hard})
+    for name, saved in (("top", again), ("hard", hard)):
+        rows = [{**e.fields, "answer": e.answer.strip(), "prompt": name} for e in saved.probe]
+        assert np.abs(both.score(rows) - np.array(saved.losses)).max() < 1e-5
 
 
 def test_an_export_that_scores_differently_is_not_written(llama, tmp_path):

@@ -144,6 +144,21 @@ def test_tokens_are_those_of_transformers(ending, make_saved, kind, way):
         assert float(best[0] - best[1]) < 1e-4
 
 
+@pytest.mark.parametrize("way", ["greedy", "beams"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_tokens_below_a_prefix_of_the_top_layers_are_those_of_transformers(
+    name, way, make_saved, hidden_below
+):
+    """Its own attention is told to hide a whole prefix from the layers below."""
+    lm, decoding = LanguageModel(*tiny_model(name), name=name), WAYS[way]
+    whole = make_saved(lm, "prefix", KINDS["prefix"][0], None, 5)
+    top = dataclasses.replace(whole, prompt=PrefixPrompt(whole.prompt.keys_values[:, -1:]))
+    found = [written.answers[0] for written in ours(lm, top, TEXTS, decoding)]
+    with torch.inference_mode(), hidden_below(lm, 1, 5):
+        assert found == [theirs(lm, whole, {"text": text}, decoding)[0] for text in TEXTS]
+    assert found != [written.answers[0] for written in ours(lm, whole, TEXTS, decoding)]
+
+
 def test_many_ends_are_met(ending, make_saved):
     """Else the test above would say nothing about ends."""
     saved = make_saved(ending, "hard", KINDS["hard"][0], None, 3)

@@ -143,6 +143,10 @@ def test_a_prefix_is_seen_by_all_tokens(lm):
     far = numbers.detach().clone()
     far[:, :, 1] = 0
     assert not np.allclose(engine.score([PrefixPrompt(far)], EVERYTHING).losses, again)
+    # What stands in the top layer alone is that of the top layer.
+    top = [PrefixPrompt(each.detach()[:, -1:]) for each in (numbers, far)]
+    losses = engine.score(top, EVERYTHING).losses
+    assert not np.allclose(losses[0], losses[1]) and not np.allclose(losses[0], again)
 
 
 def test_each_length_of_answers_is_read_and_charged_once(bert):

@@ -302,3 +302,33 @@ def test_not_finite_prefixes_are_failures(llama):
     )
     scores = make_engine(llama).score([bad, good], EVERYTHING)
     assert list(scores.failures) == [0] and np.isfinite(scores.losses[1]).all()
+
+
+# A prefix of the top-most layers only.
+
+
+def test_layers_below_a_prefix_of_the_top_ones_do_not_see_it(lm, hidden_below):
+    """Against the model's own attention, which is told to hide a whole prefix there."""
+    engine = make_engine(lm)
+    whole = make_prefixes(lm)
+    some = [PrefixPrompt(prefix.keys_values[:, -1:]) for prefix in whole]
+    scores = engine.score(some, EVERYTHING)
+    with hidden_below(lm, 1, LENGTH):
+        for p, prefix in enumerate(whole):
+            for example in engine.examples(EVERYTHING[:4]):
+                found, tokens = plain(lm, engine, example, prefix)
+                nats = torch.tensor(found).log_softmax(-1)[example.choice]
+                assert abs(scores.losses[p, example.id] + float(nats)) < 1e-5 * tokens
+    assert np.abs(engine.score(whole, EVERYTHING).losses - scores.losses).max() > 1e-2
+    with pytest.raises(PromptError, match="expected those of one number of layers"):
+        engine.score([whole[0], some[0]], EVERYTHING)
+
+
+def test_no_gradient_crosses_the_layers_below_a_prefix_of_the_top_ones(llama):
+    engine, rows = make_engine(llama), make_prefixes(llama)[0].keys_values
+    top = rows[:, -1:].clone().requires_grad_()
+    loss = engine.loss(top, EVERYTHING)
+    assert loss.item() == pytest.approx(engine.score([PrefixPrompt(top)], EVERYTHING).losses.mean())
+    (gradient,) = torch.autograd.grad(loss, top)
+    assert (gradient.flatten(3).abs().sum(-1) > 0).all()
+    assert engine.passes(top) == (1.0, 0.5) and engine.passes(rows) == (1.0, 1.0)

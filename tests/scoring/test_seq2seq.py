@@ -225,7 +225,7 @@ def test_prefixes_of_the_decoder_alone_stand_before_the_answer_only(lm):
             [PrefixPrompt(engine.keys_values((5, 6)))], EVERYTHING, Decoding(4)
         ).texts
     )
-    with pytest.raises(PromptError, match="a decoder alone are scored in calls of"):
+    with pytest.raises(PromptError, match="different layers are scored in calls of"):
         engine.score([prefix, PrefixPrompt(engine.keys_values((5, 6)))], EVERYTHING)
 
 

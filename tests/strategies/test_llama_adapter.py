@@ -49,6 +49,14 @@ def test_it_starts_from_the_lm_as_it_is(gate, width):
     assert strategy.trainable == sum(tensor.numel() for tensor in prompt.tensors.values())
 
 
+@pytest.mark.parametrize("gate", ["head", "layer"])
+def test_random_gates_start_open_and_drawn_by_the_seed(gate):
+    gates = make(gate=gate, init="random").ask()[0].gates
+    assert bool(gates.all()) and torch.equal(gates, make(gate=gate, init="random").ask()[0].gates)
+    strategy = make(init="random")
+    assert torch.equal(strategy.ask()[0].gates, torch.tanh(strategy.module.gates.detach()))
+
+
 def test_gates_of_heads_go_through_tanh_and_those_of_layers_do_not():
     for gate, expected in (("head", np.tanh(2.0)), ("layer", 2.0)):
         strategy = make(gate=gate)
@@ -78,12 +86,15 @@ def test_training_lowers_the_loss(gate):
     assert given.ranking[0].value < start - 0.5 * (start - books_of(given).scorer.optimum_value)
 
 
-def test_the_first_prompt_of_a_run_scores_as_the_empty_prompt(films):
+@pytest.mark.parametrize("init", ["zero", "random"])
+def test_the_first_prompt_of_a_run_scores_as_the_empty_prompt_where_gates_are_zero(
+    films, init, monkeypatch
+):
     lm = LanguageModel(*tiny_model("qwen3"))
     template, split = films.template.bind(4), films.splits["search"]
     ids = np.arange(8)
     empty = Engine(lm, template, split, films.choices).score([TextPrompt("")], ids).losses
     engine = Engine(lm, template.taking("gated"), split, films.choices)
-    layers, heads, width = lm.gated_shape
-    first = GatedPrompt(torch.randn(4, layers, width), torch.zeros(layers, heads))
-    assert np.abs(engine.score([first], ids).losses - empty).max() < 1e-6
+    monkeypatch.setattr(PlantedScorer, "gated_shape", lm.gated_shape)
+    far = np.abs(engine.score(make(init=init).ask(), ids).losses - empty)
+    assert far.max() < 1e-6 if init == "zero" else far.min() > 1e-4

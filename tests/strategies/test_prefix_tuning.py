@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from promptsearch import PrefixPrompt
-from promptsearch.errors import BudgetExhausted
+from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.search import loop
 from promptsearch.search.books import books_of
 from promptsearch.strategies.prefix_tuning import PrefixTuning
@@ -29,7 +29,7 @@ class TestDirect(StrategyConformance):
 
 class TestRandomStart(StrategyConformance):
     strategy = PrefixTuning
-    options = {"init": "random", "interval": 2, "batch": 4, "rate": 0.01, "hidden": 16}
+    options = {"init": "random", "interval": 2, "batch": 4, "rate": 0.01, "hidden": 16, "layers": 1}
     planted = None  # the search is that of `TestReparametrised`
 
 
@@ -81,6 +81,17 @@ def test_random_numbers_have_the_spread_of_real_keys_and_values_at_each_layer(mo
     found = strategy.ask()[0].keys_values
     assert not torch.allclose(found, rows)
     assert torch.allclose(found.std((0, 3, 4)) / scale, torch.ones(2, 2), atol=0.5)
+
+
+def test_a_prefix_of_the_top_layers_starts_from_what_words_have_there_and_takes_more_steps():
+    strategy = make(layers=1)
+    (prompt,) = strategy.ask()
+    assert tuple(prompt.keys_values.shape) == (4, 1, 2, 1, 8)
+    rows = books_of(strategy.objective).scorer.keys_values(strategy.ids)
+    assert torch.allclose(prompt.keys_values, rows[:, -1:], atol=1e-6)
+    assert strategy.planned > make().planned
+    with pytest.raises(StrategyError, match="prefix of this model may have: 1, 2; got 3"):
+        make(layers=3)
 
 
 def test_the_network_is_that_of_the_paper_and_is_dropped():

@@ -90,7 +90,8 @@ def read_peft(
             "the input"
         )
     # Of an encoder-decoder model, PEFT gives a prefix to the decoder's attention to itself.
-    shape = lm.embeddings.shape[1:] if vectors else (lm.prefix_layers[-1], *lm.prefix_shape[1:])
+    own = (len(lm.passes.heads) // 2, *lm.prefix_shape[1:])
+    shape = lm.embeddings.shape[1:] if vectors else own
     if not vectors and layers not in (None, shape[0]):
         raise PromptError(f"{folder} is for a model of {layers} layers; '{lm.name}' has {shape[0]}")
     if rows.shape[1] != math.prod(shape):

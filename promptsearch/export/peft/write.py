@@ -31,6 +31,7 @@ from torch import Tensor
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export.certificate import (
     Certificate,
+    check_all_layers,
     check_held,
     check_in_front,
     told_last,
@@ -235,7 +236,9 @@ def _prefix(prompt: PrefixPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor],
     """
     _, _, heads, size = lm.prefix_shape
     layers = prompt.keys_values.shape[1]
-    if layers != lm.prefix_layers[-1]:
+    own = len(lm.passes.heads) // 2  # the layers that PEFT knows: of two stacks, the decoder's
+    check_all_layers(prompt, own, "PEFT")
+    if layers > own:
         raise ExportError(
             "PEFT holds a prefix of the decoder alone, and this one also stands in the encoder and "
             "in cross-attention: export it as json"

@@ -60,13 +60,14 @@ class Forest:
             `visible` is None.
         trunk: The keys and values of the trunks, padded, all layers side by side, shape `(trees,
             trunk, values)`, or `(1, trunk, values)` where all trees have the same trunk; None
-            where there are no trunks.
+            where there are no trunks. Of some layers only, where a prefix stands in no others.
         record: Whether to keep the keys and values of this pass.
         table: The keys and values of rows that go on, in place of trunks: each tree is the branches
             of a row, a token each; None in any other pass.
         adaption: The gated prompts, with an owner for each tree; None where there are none.
         across: What a decoder's trees read of the encoder; None in any other pass.
-        first: The place in the trunks where the keys and values of the first layer begin.
+        first: The place in the trunks where the keys and values of the first layer begin; below 0
+            where a trunk stands in the top-most layers only.
         heads: For each recorded tensor, keys and values in turn, how many heads it has, and the
             size of a head.
         attended: The layers' attentions with their query heads, where the pass is recorded.
@@ -89,9 +90,10 @@ class Forest:
     attended: list[tuple[Any, int]] = field(default_factory=list)
     windows: set[int] = field(default_factory=set)
     _layer: int = 0  # how far the present layer's part of `trunk` is behind `first`
+    _from: int = 0  # the first column of masks in the present layer: 0, or that of the trees
     _recorded: list[Tensor] = field(default_factory=list)
-    _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
-    _hidden: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[int | None, int, int], Tensor] = field(default_factory=dict)
+    _hidden: dict[tuple[int | None, int, int], Tensor] = field(default_factory=dict)
     _biases: dict[Relative, Tensor] = field(default_factory=dict)
 
     def spread(self, packed: Tensor) -> Tensor:
@@ -131,7 +133,8 @@ class Forest:
                 recorded where the forest says so.
 
         Returns:
-            Shape `(trees or 1, heads, trunk, size of a head)`; None where there are no trunks.
+            Shape `(trees or 1, heads, trunk, size of a head)`; None where no trunk stands in this
+            layer.
         """
         if self.record:
             self._recorded.append(own.transpose(0, 1).flatten(1))
@@ -140,18 +143,23 @@ class Forest:
             return None
         heads, width = own.shape[0], own.shape[2]
         begin = self.first + self._layer
-        kept: Tensor = self.trunk[:, :, begin : begin + heads * width].unflatten(2, (heads, width))
         self._layer += heads * width
+        self._from = 0 if begin >= 0 else -self.size
+        if begin < 0:
+            return None
+        kept: Tensor = self.trunk[:, :, begin : begin + heads * width].unflatten(2, (heads, width))
         return kept.transpose(1, 2)
 
     def mask(self, window: int | None, repeats: int) -> Tensor:
         """Which keys each query sees, shape `(trees or 1, 1, repeats * size, trunk + size)`.
 
+        Those of a trunk are left out in a layer where it does not stand.
+
         Args:
             window: A token sees those less than `window` tokens away; None for all.
             repeats: The number of query heads for each key head.
         """
-        if (window, repeats) not in self._masks:
+        if (window, repeats, self._from) not in self._masks:
             device = self.positions.device
             seen, places = self.visible, self.key_positions
             if seen is None or places is None:
@@ -160,14 +168,15 @@ class Forest:
             if window is not None:
                 near = (places[:, -self.size :, None] - places[:, None, :]).abs() < window
                 seen = seen & near
-            self._masks[window, repeats] = seen.repeat(1, repeats, 1)[:, None]
-        return self._masks[window, repeats]
+            seen = seen[..., self._from :]
+            self._masks[window, repeats, self._from] = seen.repeat(1, repeats, 1)[:, None]
+        return self._masks[window, repeats, self._from]
 
     def hidden(self, window: int | None, repeats: int) -> Tensor:
         """Which keys each query does not see, the opposite of `mask`."""
-        if (window, repeats) not in self._hidden:
-            self._hidden[window, repeats] = ~self.mask(window, repeats)
-        return self._hidden[window, repeats]
+        if (window, repeats, self._from) not in self._hidden:
+            self._hidden[window, repeats, self._from] = ~self.mask(window, repeats)
+        return self._hidden[window, repeats, self._from]
 
     def bias(self, relative: Relative) -> Tensor:
         """What is added to the products, shape `(trees or 1, heads, size, trunk + size)`."""
@@ -177,7 +186,7 @@ class Forest:
                 places = torch.arange(self.size, device=self.positions.device)[None]
             distances = places[:, None, :] - places[:, -self.size :, None]
             self._biases[relative] = relative.of(distances)
-        return self._biases[relative]
+        return self._biases[relative][..., self._from :]
 
     @property
     def recorded(self) -> Tensor:

@@ -42,7 +42,7 @@ class Table:
     """The keys and values of rows that go on.
 
     Args:
-        rows: The rows as they begin.
+        rows: The rows as they begin. A trunk may stand in the top-most layers only.
         heads: For each layer's keys and values in turn, how many heads they have, and the size of a
             head.
         branches: The number of branches of each row.
@@ -56,8 +56,13 @@ class Table:
         below: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
             below.setdefault(id(row.trunk), []).append(place)
-        alone = [p for some in below.values() if len(some) < _SHARED for p in some]
-        shared = [some for some in below.values() if len(some) >= _SHARED]
+        # A trunk of some layers cannot stand among the rows' own tokens, which stand in all.
+        values = sum(count * size for count, size in heads)
+        least = {
+            i: 1 if rows[some[0]].trunk.shape[1] < values else _SHARED for i, some in below.items()
+        }
+        alone = [p for i, some in below.items() if len(some) < least[i] for p in some]
+        shared = [some for i, some in below.items() if len(some) >= least[i]]
         self._blocks = [
             _Block([(p, rows[p]) for p in some], heads, branches, steps, share=some is not alone)
             for some in [*shared, *([alone] if alone else [])]
@@ -245,20 +250,24 @@ class _Block:
         grouped = queries.unflatten(1, (-1, repeats)).transpose(2, 3)
         folded = grouped.flatten(2, 3) * scale  # (rows, key heads, branches * repeats, size)
         weights = folded @ own_keys.transpose(2, 3)
-        if self._above:
+        trunk_keys, trunk_values = self._trunk[2 * layer : 2 * layer + 2]
+        above = trunk_keys.shape[
+            1
+        ]  # 0 where there is no trunk, or where it stands above this layer
+        if above:
             # All queries read the trunk in one product.
-            trunk_keys, trunk_values = self._trunk[2 * layer : 2 * layer + 2]
             high = folded.transpose(0, 1).flatten(1, 2) @ trunk_keys.transpose(1, 2)
             weights = torch.cat([high.unflatten(1, (rows, -1)).transpose(0, 1), weights], -1)
         if relative is not None:
-            columns = self._columns[:rows, : self._above + self._used]
+            columns = self._columns[:rows, self._above - above : self._above + self._used]
             weights = weights + relative.of((columns - self.positions[:, None])[:, None])
         if (hidden := self._hidden(rows, window)) is not None:
-            weights.unflatten(2, (-1, repeats)).masked_fill_(hidden, float("-inf"))
+            seen = hidden[..., self._above - above :]
+            weights.unflatten(2, (-1, repeats)).masked_fill_(seen, float("-inf"))
         weights = weights.softmax(-1)
-        out = weights[..., self._above :] @ own_values
-        if self._above:
-            high = weights[..., : self._above].transpose(0, 1).flatten(1, 2) @ trunk_values
+        out = weights[..., above:] @ own_values
+        if above:
+            high = weights[..., :above].transpose(0, 1).flatten(1, 2) @ trunk_values
             out = out + high.unflatten(1, (rows, -1)).transpose(0, 1)
         joined: Tensor = out.unflatten(2, (-1, repeats)).transpose(2, 3).flatten(1, 2)
         return joined
@@ -310,16 +319,19 @@ class _Block:
         """Keys and values of all layers side by side as those of each, keys and values in turn.
 
         Args:
-            keys_values: Shape `(tokens, values)`.
+            keys_values: Shape `(tokens, values)`; of the top-most layers only, it may be.
 
         Returns:
-            Shape `(key heads, tokens, size)` each.
+            Shape `(key heads, tokens, size)` each; no tokens in the layers that are missing.
         """
-        sizes = [count * size for count, size in self._heads]
-        return [
-            part.unflatten(1, shape).transpose(0, 1)
-            for part, shape in zip(keys_values.split(sizes, 1), self._heads, strict=True)
-        ]
+        parts: list[Tensor] = []
+        end = keys_values.shape[1]
+        for count, size in reversed(self._heads):
+            begin = end - count * size
+            part = keys_values[:, begin:end] if begin >= 0 else keys_values[:0, : count * size]
+            parts.append(part.unflatten(1, (count, size)).transpose(0, 1))
+            end = begin
+        return parts[::-1]
 
     def _fill(self, place: int, back: int, keys_values: Tensor) -> None:
         """Write keys and values of tokens, `back` columns before the first step's (below 0)."""

@@ -148,6 +148,8 @@ class CausalPasses(OwnPasses[Forward]):
         Returns:
             The states, shape `(tokens, width)`.
         """
+        if forest.trunk is not None:  # of all layers, or of the top-most
+            forest.first = forest.trunk.shape[2] - self.values
         if self.trees:
             return self._forward.packed(embedded, forest)
         # The rows are padded to the right and need no mask: under causal attention no token sees

@@ -119,6 +119,8 @@ class MaskedPasses(UngatedPasses[MaskedForward]):
         Returns:
             The states, shape `(tokens, width)`.
         """
+        if forest.trunk is not None:  # of all layers, or of the top-most
+            forest.first = forest.trunk.shape[2] - self.values
         return (
             self._forward.packed(embedded, forest)
             if self.packs

@@ -17,8 +17,19 @@ class Start(Keys):
     """The run whose winner another one starts from."""
 
     run: str = Field(
-        description="the label of another row, whose winner of the same task and seed it is"
+        description=(
+            "the label of another row, whose winner of the same seed it is, and of the same task "
+            "unless 'task' names one"
+        )
     )
+    task: str | None = Field(
+        None, description="the task of that winner, for all tasks of the study; left out: the same"
+    )
+
+    @model_serializer
+    def _as_in_a_file(self) -> dict[str, str]:
+        given = {"run": self.run, "task": self.task}
+        return {key: value for key, value in given.items() if value is not None}
 
 
 class StrategyConfig(BaseModel):
