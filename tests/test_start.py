@@ -27,7 +27,7 @@ GREEDY = {"gcg": {"batch": 4, "width": 4, "start": {"run": "random"}}}
 def study(strategies, **changes):
     return {
         "name": "s",
-        "budget": 9_000,
+        "budget": 6_000,
         "length": 2,
         "score_on": 8,
         "seeds": 1,
@@ -114,7 +114,7 @@ def test_starts_from_the_winner_of_the_same_seed_and_brings_its_tokens_on_the_bi
         assert run["start"]["key"] == before["winner"]["key"]
         assert run["ledger"]["brought"] == run["start"]["spent"] == before["spent"]
         own = sum(run["ledger"][kind] for kind in ("forward", "backward", "proposer"))
-        assert run["spent"] == own + before["spent"] and own <= 9_000
+        assert run["spent"] == own + before["spent"] and own <= 6_000
         assert run["curve"][0][0] > before["spent"]
 
 
@@ -161,8 +161,8 @@ def test_a_row_whose_bill_may_exceed_the_budget_is_a_reference(finished):
 
 def test_two_rows_of_half_the_budget_are_ranked_as_one(tiny, films, tmp_path):
     half = [
-        {"random": {"budget": 4_500}},
-        {"gcg": {"batch": 4, "width": 4, "budget": 4_500, "start": {"run": "random"}}},
+        {"random": {"budget": 3_000}},
+        {"gcg": {"batch": 4, "width": 4, "budget": 3_000, "start": {"run": "random"}}},
         {"evolution": {"batch": 4}},
     ]
     compare(study(half), out=tmp_path, model=tiny, task=films)
@@ -172,7 +172,7 @@ def test_two_rows_of_half_the_budget_are_ranked_as_one(tiny, films, tmp_path):
         "gcg": False,
         "evolution": False,
     }
-    assert result(tmp_path, "gcg")["spent"] <= 9_000
+    assert result(tmp_path, "gcg")["spent"] <= 6_000
 
 
 def test_in_a_sweep_a_row_starts_from_the_row_of_its_length(tiny, films, tmp_path):
@@ -396,7 +396,7 @@ def test_a_study_killed_at_any_moment_ends_with_the_same_numbers(tiny, films, tm
 def test_plan_tells_the_bill_with_what_is_brought(tiny, films, tmp_path):
     given = study(
         [WORDS, SOFT, "random", {"autoprompt": {"batch": 4, "start": {"run": "random"}}}],
-        budget=20_000,
+        budget=8_000,
     )
     found = forecast(parse_config({**given, "model": "given", "task": "capitals"}), tiny, films)
     assert [run.label for run in found.runs] == [

@@ -21,6 +21,7 @@ class TestAdapter(StrategyConformance):
     strategy = Adapter
     options = {"interval": 2, "batch": 4, "rate": 0.01, "share": 1.0}
     planted = None  # a baseline, no search among prompts
+    few = 30
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -26,6 +26,7 @@ class TestAutoPrompt(StrategyConformance):
 class TestFromAWinner(StrategyConformance):
     strategy = AutoPrompt
     options = {"batch": 4}
+    seeds = 5
 
     def start(self, objective, seed):
         return objective.space.sample(np.random.default_rng([seed, 5]), 1)[0]

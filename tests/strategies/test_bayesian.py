@@ -25,6 +25,7 @@ class TestBayesianOnAllExamples(StrategyConformance):
     strategy = Bayesian
     options = {"examples": 1.0, "batch": 16, "candidates": 1000}
     evaluations = 150
+    seeds = 5
 
 
 def rows_of(rng, count, pool=9, length=3):

@@ -20,6 +20,7 @@ def test_beats_random_on_what_its_docstring_names(kind):
     class Case(StrategyConformance):
         strategy = Coordinate
         planted = kind
+        seeds = 5
 
     Case().test_says_what_it_beats_random_on()
     Case().test_beats_random_on_its_planted_objective()

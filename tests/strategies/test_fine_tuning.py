@@ -27,6 +27,7 @@ class TestFineTuning(StrategyConformance):
     strategy = FineTuning
     options = {"interval": 2, "batch": 4, "rate": 0.01}
     planted = None  # a baseline, no search among prompts
+    few = 30
 
 
 def planted(evaluations=40):

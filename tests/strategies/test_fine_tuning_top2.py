@@ -19,6 +19,7 @@ class TestFineTuningTop2(StrategyConformance):
     strategy = FineTuningTop2
     options = {"interval": 2, "batch": 4, "rate": 0.01}
     planted = None  # a baseline, no search among prompts
+    few = 30
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -31,11 +31,13 @@ class TestGCGWithABuffer(StrategyConformance):
     strategy = GCG
     options = {"batch": 4, "buffer": 4, "momentum": 0.4}
     planted = "pairwise"
+    seeds = 5
 
 
 class TestFromAWinner(StrategyConformance):
     strategy = GCG
     options = {"batch": 4}
+    seeds = 5
 
     def start(self, objective, seed):
         return objective.space.sample(np.random.default_rng([seed, 5]), 1)[0]

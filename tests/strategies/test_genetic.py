@@ -23,6 +23,7 @@ class TestGeneticWithNeighbours(StrategyConformance):
     strategy = Genetic
     options = {"neighbours": 5, "immigrants": 0.2}
     planted = "separable"
+    seeds = 5
 
 
 @pytest.mark.parametrize("kind", ["pairwise", "plateau"])
@@ -30,6 +31,7 @@ def test_beats_random_on_what_its_docstring_names(kind):
     class Case(StrategyConformance):
         strategy = Genetic
         planted = kind
+        seeds = 5
 
     Case().test_says_what_it_beats_random_on()
     Case().test_beats_random_on_its_planted_objective()

@@ -22,12 +22,15 @@ class TestHeads(StrategyConformance):
     strategy = LlamaAdapter
     options = {"interval": 2, "batch": 4, "rate": 0.03}
     planted = "separable"
+    few = 30
 
 
 class TestLayers(StrategyConformance):
     strategy = LlamaAdapter
     options = {"interval": 2, "batch": 4, "rate": 0.03, "gate": "layer", "layers": 2}
     planted = "separable"
+    seeds = 5
+    few = 30
 
 
 def objective(evaluations=40, **given):

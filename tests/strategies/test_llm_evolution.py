@@ -20,6 +20,7 @@ class TestDE(StrategyConformance):
     strategy = LLMEvolution
     options = {"algorithm": "de"}
     planted = "pairwise"
+    seeds = 5
 
 
 class Counting:

@@ -29,6 +29,7 @@ class TestOPRO(StrategyConformance):
     strategy = LLMProposed
     options = {"method": "opro"}
     planted = "pairwise"
+    seeds = 5
 
 
 class Saying:

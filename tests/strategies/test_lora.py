@@ -21,6 +21,7 @@ class TestLora(StrategyConformance):
     strategy = Lora
     options = {"interval": 2, "batch": 4, "rate": 0.01, "rank": 2}
     planted = None  # a baseline, no search among prompts
+    few = 30
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -26,6 +26,7 @@ class TestNsga2(StrategyConformance):
     strategy = Optuna
     options = {"sampler": "nsga2"}
     planted = "separable"
+    seeds = 5
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
@@ -35,6 +36,7 @@ def test_beats_random_on_pairwise_too(sampler):
         options = {"sampler": sampler}
         planted = "pairwise"
         evaluations = 200
+        seeds = 5
 
     Case().test_says_what_it_beats_random_on()
     Case().test_beats_random_on_its_planted_objective()

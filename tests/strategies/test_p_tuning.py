@@ -31,18 +31,23 @@ class TestLstm(StrategyConformance):
     strategy = PTuning
     options = {"encoder": "lstm", "interval": 2, "batch": 4, "rate": 0.02, "hidden": 16}
     planted = "separable"
+    few = 30
 
 
 class TestMlp(StrategyConformance):
     strategy = PTuning
     options = {"encoder": "mlp", "interval": 2, "batch": 4, "rate": 0.02, "hidden": 16}
     planted = "separable"
+    seeds = 5
+    few = 30
 
 
 class TestNone(StrategyConformance):
     strategy = PTuning
     options = {"encoder": "none", "interval": 2, "batch": 4, "rate": 0.05}
     planted = "separable"
+    seeds = 5
+    few = 30
 
 
 class TestWithTheLM(StrategyConformance):
@@ -56,6 +61,7 @@ class TestWithTheLM(StrategyConformance):
         "hidden": 16,
     }
     planted = "separable"
+    few = 30
 
 
 def make(**options):
