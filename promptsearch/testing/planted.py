@@ -12,7 +12,7 @@ planted prompt's vectors, and tokens that are near each other in the embeddings 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
