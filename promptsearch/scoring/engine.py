@@ -132,10 +132,7 @@ class Engine:
         return True
 
     def context(self, examples: ExampleIds) -> ExampleIds:
-        """The number of each example's tokens behind its lead, shape `(examples,)`.
-
-        They reach from the first slot to the end of each answer, without the prompt's own tokens.
-        """
+        """The number of each example's tokens behind its lead, see `Scorer.context`."""
         return self._layout.context[examples]
 
     def lead(self, examples: ExampleIds) -> ExampleIds:
@@ -292,8 +289,7 @@ class Engine:
     @cached_property
     def teaching(self) -> Teaching:
         """Prompts of words in the slots that teach the one that is trained."""
-        words = self._template.slotted
-        engine = self if words is None else self._like(words, self._split)
+        engine = self._like(words, self._split) if (words := self._template.slotted) else self
         return Teaching(self._lm, engine._visits, self._visits)
 
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:

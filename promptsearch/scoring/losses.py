@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 
@@ -261,13 +260,9 @@ class Losses:
         Args:
             numbers: The prompt's numbers.
             examples: Ids, shape `(examples,)`.
-
-        Raises:
-            PromptError: The numbers do not fit template and model.
         """
         placed, sharing = self.placed_numbers(numbers)
-        weights = self.placing.trained.parts_of(numbers).weights
-        with nullcontext() if weights is None else self._lm.changed(weights):
+        with self._lm.changed(self.placing.trained.parts_of(numbers).weights or {}):
             return self._score(placed, examples, sharing)
 
     def placed_numbers(self, numbers: Numbers) -> tuple[Placed, Sharing]:

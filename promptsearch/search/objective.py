@@ -323,11 +323,7 @@ class Objective:
 
     @property
     def weights(self) -> ModelWeights:
-        """The LM's weights in float32, each copied when asked for, and what they belong to.
-
-        Raises:
-            StrategyError: As in `loss`.
-        """
+        """The LM's weights in float32, each copied when asked for, and what they belong to."""
         known = books_of(self).inside("weights").weights
         tensors, maps = WeightCopies(self, tuple(known.tensors)), MappingProxyType(dict(known.maps))
         return replace(known, tensors=tensors, maps=maps)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.records.scores import ExampleIds
-from promptsearch.scoring.protocol import price_of
-from promptsearch.testing.landscape import planted_vectors
+from promptsearch.records.scores import ExampleIds, Floats
+from promptsearch.scoring.protocol import Scorer, price_of
+from promptsearch.testing.landscape import Landscape, planted_vectors
 
-if TYPE_CHECKING:
-    from promptsearch.testing.planted import PlantedScorer
+
+class Planted(Scorer, Protocol):
+    """A scorer whose losses are `offset + scale * landscape` on each example."""
+
+    offsets: Floats
+    scales: Floats
+    landscape: Landscape
 
 
 class PlantedTeaching:
@@ -25,7 +30,7 @@ class PlantedTeaching:
         scorer: The planted scorer.
     """
 
-    def __init__(self, scorer: PlantedScorer) -> None:
+    def __init__(self, scorer: Planted) -> None:
         self._scorer = scorer
 
     def price(self, teacher: TextPrompt, examples: ExampleIds) -> int:
@@ -42,7 +47,7 @@ class PlantedTeaching:
     ) -> Tensor:
         """The mean of KL(predictions || numbers) over the examples, in nats, shape `()`."""
         scorer = self._scorer
-        vectors = planted_vectors(numbers, scorer.space.length, scorer.embeddings.shape[1])
+        vectors = planted_vectors(numbers, *scorer.landscape.planted.shape)
         offsets, scales = (
             torch.from_numpy(each[examples]) for each in (scorer.offsets, scorer.scales)
         )
