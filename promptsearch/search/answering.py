@@ -21,6 +21,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import ExampleIds
 from promptsearch.search.asked import checked_ids
 from promptsearch.search.books import Books
+from promptsearch.search.calling import strangers_code
 from promptsearch.tasks.answered import Reader, chosen, generated
 from promptsearch.tasks.examples import Example
 from promptsearch.tasks.metrics.metric import Answered
@@ -56,7 +57,8 @@ def read_answers(
 
     Raises:
         BudgetExhausted: It costs more than is left.
-        StrategyError: The ids are none of search examples, or the objective has no reader.
+        StrategyError: The ids are none of search examples, the objective has no reader, or the
+            metric fails.
     """
     reader = books.reader
     if reader is None:
@@ -70,7 +72,8 @@ def read_answers(
         found = [_written(books, reader, own_copy(prompt), ids, known) for prompt in prompts]
     else:
         found = _chosen(books, reader, prompts, ids, known)
-    return [[Answer(row, reader.metric.feedback(row)) for row in rows] for rows in found]
+    with strangers_code(f"the feedback of the metric '{reader.metric.name}' failed"):
+        return [[Answer(row, str(reader.metric.feedback(row))) for row in rows] for rows in found]
 
 
 def _chosen(

@@ -40,8 +40,7 @@ __all__ = ["FINALISTS", "FREE_PROPOSALS", "SELECTED", "Objective", "Ranked", "bo
 class Objective:
     """Scores prompts on the search split within a budget.
 
-    It is made from what `promptsearch.search.books.Books` takes, and is the only way from a
-    strategy to the LM.
+    It takes what `promptsearch.search.books.Books` takes, and is a strategy's only way to the LM.
     """
 
     __slots__ = ("__weakref__", "_embeddings", "_space", "start")
@@ -157,12 +156,7 @@ class Objective:
         return white_box.word_logits(prompt, ids)
 
     def answers(self, prompts: Sequence[Prompt], examples: ArrayLike) -> list[list[Answer]]:
-        """What the LM answers with prompts, and what the metric says of it, see `read_answers`.
-
-        Args:
-            prompts: Prompts that may be scored, at least one.
-            examples: Ids of search examples, shape `(examples,)`.
-        """
+        """What the LM answers with prompts, and what the metric says of it, see `read_answers`."""
         return read_answers(books_of(self), prompts, examples)
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
