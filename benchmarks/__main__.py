@@ -156,7 +156,13 @@ def render(files: list[dict[str, Any]]) -> str:
         if "ratios" in row:
             cells = [_ratio(row, peer) for peer in ("float32", "bfloat16")]
             lines.append(f"| {row['work']} | {row['against']} | {' | '.join(cells)} |")
-    lines += ["", "Equal results:", ""]
+    lines += [
+        "",
+        "Whole searches of GCG on random targets have [a page of their own](gcg-targets.md).",
+        "",
+        "Equal results:",
+        "",
+    ]
     lines += [f"* {row['work']}: {_results(row)}" for _, row in rows if "results" in row]
     lines += [
         "",

@@ -9,6 +9,7 @@ that does nothing else. Both sides search in bfloat16; what they found is scored
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,16 @@ SEEDS, LENGTH, TARGET = 20, 15, 10
 OURS, PEERS = 2.0, 4.0
 WIDTH = 16
 OPTIONS: Mapping[str, Any] = {"width": WIDTH, "top": 8, "batch": 1}
+#: Our options by the name of a side; None for the peer.
+SIDES: dict[str, Mapping[str, Any] | None] = {
+    "nanoGCG": None,
+    "gcg": {},
+    "gcg, merge 0": {"merge": 0},
+}
+#: Of a side's time, in the table.
+SHARES = (0.0, 0.25, 0.5, 1.0)
+#: Equal work: at 2 FLOPs for each of the model's 106 million weights, 0.2 TFLOP.
+TOKENS = 1_000
 #: Where finished seeds lie, so that what was stopped goes on.
 KEPT = Path(__file__).parents[1] / "runs" / "gcg-targets"
 BEFORE = ("Say", "Write", "Tell")
@@ -58,6 +69,7 @@ def gcg_targets() -> list[dict[str, Any]]:
             file.write_text(row)
         rows.append(json.loads(file.read_text()))
         print("  seed", seed, {name: rows[-1][name][-1]["loss"] for name in SIDES}, flush=True)
+    shutil.rmtree(KEPT)
     return rows
 
 
@@ -88,14 +100,6 @@ def _seed(seed: int, models: Mapping[str, LanguageModel], peer: _Peer) -> dict[s
                 raise SystemExit(f"{name} saw a loss of {point['loss']:.2f}, which is {loss:.2f}")
             point["loss"] = round(loss, 3)
     return {"seed": seed, "target": example.answer, **found}
-
-
-#: Our options by the name of a side; None for the peer.
-SIDES: dict[str, Mapping[str, Any] | None] = {
-    "nanoGCG": None,
-    "gcg": {},
-    "gcg, merge 0": {"merge": 0},
-}
 
 
 def random_target(lm: LanguageModel, rng: np.random.Generator) -> str:
@@ -174,15 +178,19 @@ def report(found: dict[str, Any]) -> str:
         "# GCG on random targets",
         "",
         f"`{found['command']}`, {found['date']}: {len(rows)} targets of {TARGET} random tokens and "
-        f"the end of the answer, prompts of {LENGTH} tokens, SmolLM2-135M-Instruct in",
-        f"bfloat16 on one thread of {found['machine']['cpu']}. "
-        f"Each step has {WIDTH} candidates on both sides, nanoGCG 0.3.0 draws them from its best "
-        "256 tokens",
-        f"of a position, ours from its best {OPTIONS['top']}; both from the same pool of words, "
-        "which keeps every prompt what it is when it is read again,",
-        "and from the same first prompt. Seconds are processor seconds of one thread. Losses are "
-        "nats a target, scored in float32 after the search: means",
-        "over the targets with 95 % intervals.",
+        f"the end of the answer, prompts of {LENGTH} tokens,",
+        "SmolLM2-135M-Instruct in bfloat16 on one thread of "
+        f"{found['machine']['cpu']}, {WIDTH} candidates a step on both sides, so that the time "
+        "holds several",
+        "steps. nanoGCG runs its own loop with what else it has by default: it draws from the best "
+        "256 tokens of a position, reads its losses in bfloat16,",
+        "goes on from a worse prompt too, and drops prompts that read otherwise when they are read "
+        f"again. Ours draws from the best {OPTIONS['top']}. Both draw from the",
+        "same pool of words, of which no prompt reads otherwise, and begin with the same prompt; "
+        "who begins changes with the target. Seconds are",
+        "processor seconds, which other work on the machine does not lengthen by waiting. Losses "
+        "are nats a target, of what was best until then, scored in",
+        "float32 after the search: means over the targets with 95 % intervals.",
         "",
         "| side | " + " | ".join(f"{share:.0%} of its time" for share in SHARES) + " |",
         "|---|" + "---:|" * len(SHARES),
@@ -198,35 +206,20 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-SHARES = (0.0, 0.25, 0.5, 1.0)
-
-
 def _pairs(rows: list[dict[str, Any]]) -> list[tuple[str, Any, Any]]:
     """What is compared: the bar first."""
 
     def at(name: str, by: str, most: float) -> Any:
         return np.array([_at(row[name], by, most) for row in rows])
 
-    def tokens(*names: str) -> float:
-        """The work that all of these did in every run."""
-        return float(min(row[name][-1]["tokens"] for row in rows for name in names))
-
+    ours, peers, plain = at("gcg", "seconds", OURS), "nanoGCG", "gcg, merge 0"
     pairs = [
-        (
-            f"gcg after {OURS:g} s against nanoGCG after {PEERS:g} s",
-            at("gcg", "seconds", OURS),
-            at("nanoGCG", "seconds", PEERS),
-        )
+        (f"gcg after {OURS:g} s, nanoGCG after {PEERS:g} s", ours, at(peers, "seconds", PEERS)),
+        (f"gcg and {plain}, after {OURS:g} s", ours, at(plain, "seconds", OURS)),
     ]
-    for name in ("nanoGCG", "gcg, merge 0"):
-        most = tokens("gcg", name)
-        pairs.append(
-            (
-                f"gcg against {name}, after {most:,.0f} tokens computed on both sides",
-                at("gcg", "tokens", most),
-                at(name, "tokens", most),
-            )
-        )
+    for name in (peers, plain):
+        text = f"gcg and {name}, after {TOKENS:,} tokens of forward and backward passes"
+        pairs.append((text, at("gcg", "tokens", TOKENS), at(name, "tokens", TOKENS)))
     return pairs
 
 
