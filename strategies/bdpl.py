@@ -134,7 +134,7 @@ class Bdpl(Strategy):
         if not len(good):
             return
         losses = np.minimum(values, good.max())
-        deviation = float(losses.std())
+        deviation = float(losses.std()) if np.ptp(losses) else 0.0
         # A scale that depended on these draws would bend the expectation of g; the first step,
         # before which there is nothing to go by, has its own.
         scale = self._scale or deviation

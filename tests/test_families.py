@@ -23,6 +23,7 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.coordinate import Coordinate
 from promptsearch.strategies.gcg import GCG
 from promptsearch.strategies.prompt_tuning import PromptTuning
+from promptsearch.strategies.rlprompt import RLPrompt
 from promptsearch.strategies.verbalizer import Verbalizer
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.families import FAMILIES, TEMPLATE, PlantedAnswers
@@ -151,6 +152,19 @@ def test_a_killed_study_ends_with_the_same_numbers_and_its_winners_leave_with_th
         assert load_prompt(tmp_path / "killed" / name).verify(lm) < 1e-5
 
 
+def test_states_of_rows_do_not_depend_on_the_rows_beside_them(lm):
+    engine, words = PlantedAnswers(lm, pool=20).engine, [int(i) for i in lm.words[:3]]
+    rows = [words[:t] for t in range(4)]
+    states = engine.states(rows)
+    alone = torch.cat([engine.states([row]) for row in rows])
+    assert states.dtype == torch.float32 and torch.allclose(states, alone, atol=1e-5)
+    assert torch.cdist(states, states).fill_diagonal_(1).min() > 0.01
+    if lm.family.name == "causal":
+        ids = torch.tensor([[*(lm.lead[:1] or (lm.end,)), *words]])
+        theirs = lm.model(ids, output_hidden_states=True).hidden_states[-1][0]
+        assert torch.allclose(states, theirs, atol=1e-5)
+
+
 # Planted objectives.
 
 
@@ -172,11 +186,12 @@ def test_searches_beat_random_where_a_prompt_decides_the_answers(lm, strategy, o
 
 # The conformance suite of strategies, on a model of each family.
 
-#: What meets a model in ways of its own: words, by gradients and logits, and vectors. Prefixes and
-#: weights are killed in the study above.
+#: What meets a model in ways of its own: words, by gradients, states and logits, and vectors.
+#: Prefixes and weights are killed in the study above.
 MEETING = {
     GCG: {"batch": 4},
     PromptTuning: {"interval": 2, "batch": 4},
+    RLPrompt: {"batch": 4},
     Verbalizer: {"prompts": ["good movie?"], "words": 1, "keep": 1},
 }
 

@@ -23,7 +23,7 @@ from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
 from promptsearch.scoring.answer_ids import check_ends, solved_texts
 from promptsearch.scoring.content_free import ContentFree, blank_split
-from promptsearch.scoring.forward import keys_values
+from promptsearch.scoring.forward import keys_values, last_states
 from promptsearch.scoring.generation import Generation
 from promptsearch.scoring.joints import check_answers, check_joints
 from promptsearch.scoring.kinds import adds_of, attending, passes_of
@@ -204,6 +204,12 @@ class Engine:
         (found,) = keys_values(self._lm, [tuple(ids)], None, self._rows.limit)
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
         return rows
+
+    def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """The last hidden state of each row's last token, float32 on the CPU, see `WhiteBox`."""
+        lead = self._lm.lead[:1] or (self._lm.end,)
+        paths = [(*lead, *row) for row in rows]
+        return last_states(self._lm, paths, self._rows.limit).float().cpu().clone()
 
     def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:
         """All answers of one token, and their logits, see `Losses.word_logits`."""

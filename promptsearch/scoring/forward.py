@@ -125,6 +125,27 @@ def extend(
     return torch.stack([states[span.stop - 1] for span in spans]), [new[span] for span in spans]
 
 
+def last_states(lm: LanguageModel, paths: Sequence[Path], limit: int) -> Tensor:
+    """The last hidden state of each row's last token, shape `(rows, width)`, without gradients.
+
+    A model of encoder and decoder reads the row with both.
+
+    Args:
+        lm: The model.
+        paths: The ids of each row, at least one in each.
+        limit: The most tokens of a pass.
+    """
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        for some in pack(paths, len, lambda: limit):
+            own = [grow([path], 0, path if lm.family.encodes else ()) for path in some]
+            states, begins = run(lm, own, None, None)
+            found += [
+                states[begin + len(path) - 1] for begin, path in zip(begins, some, strict=True)
+            ]
+    return torch.stack(found)
+
+
 def keys_values(
     lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None, limit: int
 ) -> list[Tensor]:

@@ -184,6 +184,16 @@ class WhiteBox(Open, Protocol):
             examples: Ids, shape `(examples,)`.
         """
 
+    def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """The LM's last hidden state at the end of each row, shape `(rows, width)`.
+
+        They are float32 on the CPU, without gradients.
+
+        Args:
+            rows: Token ids; one special token, with which a text begins or ends, stands before
+                each row.
+        """
+
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
         """What `Scorer.context` is for `loss`, shape `(examples,)`.
 

@@ -174,9 +174,22 @@ class Objective:
         """
         books, ids = books_of(self), [int(i) for i in ids]
         white_box = books.inside("keys and values")
-        books.ledger.charge(forward=len(ids), reserve=books.prices.set_aside(books.space.length))
-        books.ledger.computed += len(ids)
+        books.prices.charge_text(len(ids), books.space.length)
         return white_box.keys_values(ids).clone()
+
+    def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """The LM's last hidden state at the end of each row; charges the rows' tokens.
+
+        Args:
+            rows: Token ids, which may be none; a special token before each row is charged, too.
+
+        Returns:
+            The states, shape `(rows, width)`; float32 on the CPU.
+        """
+        books, known = books_of(self), [[int(i) for i in row] for row in rows]
+        white_box = books.inside("states")
+        books.prices.charge_text(sum(len(row) + 1 for row in known), books.space.length)
+        return white_box.states(known)
 
     @property
     def proposer(self) -> Asking:

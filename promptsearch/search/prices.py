@@ -156,6 +156,19 @@ class Prices:
         length = self._scorer.length(prompt)
         return self._unpaid_lead(ids) + price_of_generation(self._scorer, length, ids, tokens)
 
+    def charge_text(self, tokens: int, length: int) -> None:
+        """Charge tokens of a text that the LM reads by itself.
+
+        Args:
+            tokens: The number of tokens.
+            length: As for `set_aside`.
+
+        Raises:
+            BudgetExhausted: They cost more than is left; nothing was charged.
+        """
+        self._ledger.charge(forward=tokens, reserve=self.set_aside(length))
+        self._ledger.computed += tokens
+
     def met(self, ids: ExampleIds) -> None:
         """Note what was paid for: the lead of these examples."""
         self.lead_paid.update(ids.tolist())

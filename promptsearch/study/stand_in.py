@@ -254,6 +254,13 @@ class StandInWhiteBox:
         words = tuple(f" {letter}" for letter in ascii_letters)
         return words, torch.from_numpy(rng.normal(size=(len(examples), len(words)))).float()
 
+    def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Drawn states, which take the time of reading the rows."""
+        self._standin.take(sum(len(row) + 1 for row in rows))
+        width = self.embeddings.shape[1]
+        drawn = [np.random.default_rng([1, *row]).normal(size=width) for row in rows]
+        return torch.from_numpy(np.stack(drawn)).float()
+
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int = 0) -> Tensor:
         """The mean loss of these examples, with some gradient in the numbers."""
         context = float(self.step_context(examples, visit).sum())

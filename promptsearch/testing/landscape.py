@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -77,6 +78,22 @@ def letters(examples: NDArray[np.int64]) -> tuple[tuple[str, ...], Tensor]:
     words = tuple(f" {letter}" for letter in "abcdefgh")
     signs = torch.from_numpy(1.0 - 2.0 * (examples % 2)).float()
     return words, signs[:, None] * torch.linspace(-1, 1, len(words))
+
+
+def planted_states(embeddings: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
+    """What a frozen LM makes of rows: the mean of their tokens, and how many they are.
+
+    Args:
+        embeddings: The tokens' embeddings, shape `(vocabulary, width)`.
+        rows: Token ids of each row.
+
+    Returns:
+        Shape `(rows, width)`.
+    """
+    width = embeddings.shape[1]
+    places = [torch.sin(torch.arange(1, width + 1) * (1.0 + len(row))) for row in rows]
+    means = [embeddings[list(row)].sum(0) / max(1, len(row)) for row in rows]
+    return torch.stack(means) + DEVIATION * torch.stack(places)
 
 
 def planted_weights(seed: int, width: int) -> ModelWeights:

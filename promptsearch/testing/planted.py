@@ -43,6 +43,7 @@ from promptsearch.testing.landscape import (
     Kind,
     Landscape,
     letters,
+    planted_states,
     planted_vectors,
     planted_weights,
 )
@@ -171,10 +172,7 @@ class PlantedScorer:
         return 2 + examples % 3
 
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
-        """All prompts on all examples.
-
-        An answer is right where its loss is below that of a guess between two.
-        """
+        """All prompts on all examples; right is what has a lower loss than a guess between two."""
         heights = self.landscape(
             torch.stack([self._rows(p) for p in prompts]).double()
         ).numpy()  # (prompts,)
@@ -212,7 +210,7 @@ class PlantedScorer:
         return mean.to(vectors.dtype)
 
     def step_context(self, examples: ExampleIds, visit: int | None = None) -> Floats:
-        """The same as `context`: each example has one right answer."""
+        """As `context`: each example has one right answer."""
         return self.context(examples).astype(np.float64)
 
     def passes(self, numbers: Numbers) -> tuple[float, float]:
@@ -245,6 +243,10 @@ class PlantedScorer:
         known = {f"w{i}": i for i in range(len(self._embeddings))}
         return [known.get(word, zlib.crc32(word.encode()) % len(known)) for word in text.split()]
 
+    def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """See `planted_states`."""
+        return planted_states(self._embeddings, rows)
+
     @property
     def embeddings(self) -> Tensor:
         """The embeddings of all tokens, shape `(vocabulary, width)`."""
@@ -268,11 +270,8 @@ class PlantedScorer:
         return self._weights
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """The tokens' embeddings, for keys and values of both layers.
-
-        A prefix of words is thus worth what the words are.
-        """
-        return self._embeddings[list(ids)].reshape(-1, 1, 1, 1, _WIDTH).repeat(1, 2, 2, 1, 1)
+        """The tokens' embeddings, for both layers: a prefix of words is worth what they are."""
+        return self._embeddings[list(ids)].view(-1, 1, 1, 1, _WIDTH).repeat(1, 2, 2, 1, 1)
 
     # Private.
 

@@ -351,6 +351,7 @@ def test_what_a_server_does_not_show(tiny, few):
             lambda: objective.gated_shape,
             lambda: objective.weights,
             lambda: objective.keys_values([1]),
+            lambda: objective.states([[1]]),
             lambda: objective.backward(None),
             lambda: objective.loss(None, np.arange(2)),
             lambda: objective.token_gradient(space.prompt([0, 1]), np.arange(2)),
@@ -511,16 +512,15 @@ def test_a_template_of_messages_is_refused_and_says_what_to_do(tiny):
 
 
 def test_strategies_that_look_at_embeddings_say_so_at_once_or_do_without(tiny, few, tmp_path):
-    rows = ["rlprompt", {"genetic": {"neighbours": 3}}, "bayesian", {"genetic": {"label": "plain"}}]
+    rows = [{"genetic": {"neighbours": 3}}, "bayesian", {"genetic": {"label": "plain"}}]
     with Server(with_model(tiny)) as server:
         compare(study(server, rows), out=tmp_path / "s", task=few)
     results = {
         path.parts[-3]: json.loads(path.read_text())
         for path in (tmp_path / "s").rglob("result.json")
     }
-    for label in ("rlprompt", "genetic"):
-        assert "shows no embeddings" in results[label]["error"]
-        assert not (tmp_path / "s" / "films" / label / "seed0" / "evaluations.jsonl").exists()
+    assert "shows no embeddings" in results["genetic"]["error"]
+    assert not (tmp_path / "s" / "films" / "genetic" / "seed0" / "evaluations.jsonl").exists()
     for label in ("bayesian", "plain"):
         assert results[label]["status"] == "done" and results[label]["spent"] <= 3_000
     assert results["bayesian"]["proposals"] > 8

@@ -357,6 +357,7 @@ def test_a_strategy_that_needs_scores_only_is_handed_no_white_box():
     for look in (
         lambda: objective.weights,
         lambda: objective.keys_values([1]),
+        lambda: objective.states([[1]]),
         lambda: objective.backward(torch.zeros(2, 8)),
         lambda: objective.loss(torch.zeros(2, 8), [7]),
         lambda: objective.token_gradient(source.optimum, [7]),
@@ -397,6 +398,15 @@ def test_the_keys_and_values_of_a_text_are_charged_by_the_token():
     ):
         objective.keys_values([1, 2, 3])
     assert objective.ledger.spent == 3
+
+
+def test_states_of_rows_are_charged_by_the_token_with_one_before_each_row():
+    objective = scorer().objective(24, reserve=lambda lengths: 10 * lengths[0])
+    assert tuple(objective.states([[1, 2], []]).shape) == (2, 8)
+    assert (objective.ledger.forward, objective.ledger.computed) == (4, 4)
+    with pytest.raises(BudgetExhausted, match="5 tokens are wanted and 20 are set aside"):
+        objective.states([[1, 2, 3, 4]])
+    assert objective.ledger.spent == 4
 
 
 class Beside(PlantedScorer):

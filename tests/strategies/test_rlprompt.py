@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from promptsearch import Evaluation
 from promptsearch.errors import StrategyError
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
-from promptsearch.strategies.rlprompt import Policy, RLPrompt
+from promptsearch.strategies.rlprompt import Policy, RLPrompt, path_loss, rewards
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -28,76 +29,162 @@ def test_beats_random_on_pairwise_too():
     Case().test_beats_random_on_its_planted_objective()
 
 
-def policy(pool=4, length=3, width=8, hidden=16):
-    """A policy that prefers some prompts."""
+def policy(pool=4, width=8, hidden=16):
+    """A policy that prefers some tokens."""
     generator = torch.Generator().manual_seed(0)
-    made = Policy(torch.randn(pool, width, generator=generator), length, hidden, generator)
+    made = Policy(torch.randn(pool, width, generator=generator), hidden, generator)
     with torch.no_grad():
         made.out.copy_(torch.randn(hidden, width, generator=generator, dtype=torch.float64))
     return made
 
 
-def test_probabilities_and_entropy_are_those_of_all_prompts_counted_out():
-    made = policy()
-    rows = torch.tensor(list(itertools.product(range(4), repeat=3)))
-    log_p = made(rows)[0]
-    p = log_p.exp()
-    assert p.sum().item() == pytest.approx(1, abs=1e-12) and p.max() > 3 / 64
-    conditional = torch.stack([made(row[None])[1] for row in rows])
-    assert (p * conditional).sum().item() == pytest.approx(-(p * log_p).sum().item(), abs=1e-12)
+# Soft Q-learning, on the tree of all prompts of three tokens.
+
+POOL, LENGTH = 3, 3
+EVERY = torch.tensor(list(itertools.product(range(POOL), repeat=LENGTH)))
+REWARDS = torch.sin(5.0 * torch.arange(len(EVERY), dtype=torch.float64))
 
 
-def test_prompts_are_drawn_as_often_as_they_are_probable():
-    made = policy()
-    drawn = made.generate(20_000, torch.Generator().manual_seed(1))
-    rows = list(itertools.product(range(4), repeat=3))
-    expected = 20_000 * made(torch.tensor(rows))[0].exp().detach().numpy()
-    counts = np.array([drawn.count(row) for row in rows])
-    assert (np.abs(counts - expected) < 5 * np.sqrt(expected) + 1).all()
+def soft_values():
+    """Q of each token behind each beginning of a prompt, by backward induction."""
+    found = {}
+    values = {tuple(row.tolist()): r for row, r in zip(EVERY, REWARDS, strict=True)}
+    for t in reversed(range(LENGTH)):
+        for beginning in itertools.product(range(POOL), repeat=t):
+            q = torch.stack([values[(*beginning, token)] for token in range(POOL)])
+            found[beginning] = q
+            values[beginning] = q.exp().mean().log()
+    return found
 
 
-def test_a_token_depends_on_the_one_before():
-    made = policy()
-    rows = torch.tensor([[0, 2, 1], [1, 2, 1]])
-    before = made.tokens[rows[:, 0]]
-    first, second = made.log_probabilities(before, made.places[1]).exp()
-    assert (first - second).abs().max() > 0.01
+def q_of(known):
+    """Q above every prompt, shape `(prompts, length, pool)`."""
+    rows = [[known[tuple(row[:t])] for t in range(LENGTH)] for row in EVERY.tolist()]
+    return torch.stack([torch.stack(row) for row in rows])
 
 
-def test_before_the_first_reward_all_prompts_are_equally_probable():
+def test_the_loss_is_zero_at_the_soft_optimum_of_a_tree_and_nowhere_near_it():
+    known = soft_values()
+    assert path_loss(q_of(known), q_of(known), EVERY, REWARDS) < 1e-20
+    known[1, 2] = known[1, 2] + torch.tensor([0.3, 0.0, 0.0])
+    assert path_loss(q_of(known), q_of(known), EVERY, REWARDS) > 1e-4
+
+
+def test_the_soft_optimum_draws_prompts_as_their_rewards_say():
+    log_pi = q_of(soft_values()).log_softmax(-1).gather(-1, EVERY[..., None])[..., 0].sum(1)
+    assert torch.allclose(log_pi, REWARDS.log_softmax(0))
+
+
+def test_the_loss_is_that_of_both_path_consistencies_written_out():
+    generator = torch.Generator().manual_seed(0)
+    shape = (len(EVERY), LENGTH, POOL)
+    q, target = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    total = 0.0
+    for i, row in enumerate(EVERY.tolist()):
+        v = [float(target[i, t].exp().mean().log()) for t in range(LENGTH)] + [float(REWARDS[i])]
+        gain = [float(q[i, t, z] - q[i, t].exp().mean().log()) for t, z in enumerate(row)]
+        for t in range(LENGTH):
+            total += (gain[t] - (v[t + 1] - v[t])) ** 2 / 2
+            total += (sum(gain[t:]) - (v[LENGTH] - v[t])) ** 2 / 2
+    found = path_loss(q, target, EVERY, REWARDS)
+    assert found.item() == pytest.approx(total / len(EVERY), rel=1e-12)
+
+
+def test_the_gap_is_the_piecewise_one_of_probabilities_and_a_tie_is_not_right():
+    right = np.array([[0.9, 0.5], [0.3, np.nan]])  # (prompts, examples)
+    scored = Evaluation(np.zeros(2), -np.log(right), right, None, np.arange(2), {}, 0, 0)
+    found = rewards(scored, "gap")
+    assert found[0] == pytest.approx((200 * 0.8 + 180 * 0.0) / 2) and np.isnan(found[1])
+    wrong = dataclasses.replace(scored, losses=-np.log([[0.3, 0.6]]), values=np.zeros(1))
+    assert rewards(wrong, "gap") == pytest.approx((180 * -0.4 + 200 * 0.2) / 2)
+
+
+# The policy.
+
+
+def test_before_the_first_reward_all_tokens_are_equally_probable():
     strategy = RLPrompt(planted_objective(pool=10, length=2), seed=0)
-    log_p = strategy.policy(torch.tensor(list(itertools.product(range(10), repeat=2))))[0]
-    assert torch.allclose(log_p, torch.full((100,), -np.log(100), dtype=torch.float64))
+    assert not strategy.policy(torch.randn(5, 8).double()).any()
+
+
+def test_prompts_are_drawn_as_often_as_they_are_probable_given_what_stands_before():
+    objective = planted_objective(pool=3, length=2, budget=None)
+    strategy = RLPrompt(objective, seed=0)
+    with torch.no_grad():
+        strategy.policy.out.copy_(2 * torch.randn(64, 8, generator=torch.manual_seed(1)))
+    drawn = strategy.write(20_000, torch.Generator().manual_seed(1))
+    pool = objective.space.pool
+    expected = {}
+    for a, b in itertools.product(range(3), repeat=2):
+        states = objective.states([[], [int(pool[a])]]).double()
+        p = strategy.policy(states).softmax(-1).detach()
+        expected[a, b] = 20_000 * float(p[0, a] * p[1, b])
+    assert max(expected.values()) > 3 * min(expected.values())
+    for row, count in expected.items():
+        assert abs(drawn.count(row) - count) < 5 * np.sqrt(count) + 1
+
+
+@pytest.mark.parametrize("width", [8, 512])
+def test_a_step_moves_probabilities_alike_for_states_of_any_width(width):
+    generator = torch.Generator().manual_seed(0)
+    made = Policy(0.02 * torch.randn(100, width, generator=generator) + 0.3, 64, generator)
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.1)
+    states = 30 * torch.randn(1, width, generator=generator, dtype=torch.float64)
+    before = made(states).log_softmax(-1)[0, 5]
+    (-before).backward()
+    optimizer.step()
+    assert 0.5 < (made(states).log_softmax(-1)[0, 5] - before).item() < 5
+
+
+def test_each_beginning_is_read_and_paid_once():
+    objective = planted_objective(pool=6, length=3, budget=None)
+    strategy = RLPrompt(objective, seed=0)
+    scored = 0
+    for _ in range(3):
+        prompts = strategy.ask()
+        evaluation = objective.evaluate(prompts)
+        scored += evaluation.price
+        strategy.tell(prompts, evaluation)
+    read = list(strategy.states)
+    assert all(len(beginning) < 3 for beginning in read)
+    assert objective.ledger.forward == scored + sum(len(beginning) + 1 for beginning in read)
 
 
 def told(change=lambda evaluation: evaluation, scorer=None, **options):
-    """A strategy after one step, its prompts' log-probabilities before and after, the values."""
+    """A strategy after one ask, Q of its prompts' last tokens before and after, the values."""
     objective = (scorer or PlantedScorer("separable")).objective()
-    strategy = RLPrompt(objective, seed=0, **options)
+    strategy = RLPrompt(objective, seed=0, batch=30, **options)
     prompts = strategy.ask()
-    rows = torch.tensor(strategy.rows)
+    ids = [list(prompt.ids) for prompt in prompts]
     evaluation = change(objective.evaluate(prompts))
-    before = strategy.policy(rows)[0].detach()
+
+    def likelihood():
+        tokens = torch.tensor(strategy.rows)
+        states = torch.stack(
+            [objective.states([row[:t] for row in ids]) for t in range(tokens.shape[1])], 1
+        )
+        log_p = strategy.policy(states.double()).log_softmax(-1)
+        return log_p.gather(-1, tokens[..., None])[..., 0].sum(1).detach().numpy()
+
+    before = likelihood()
     strategy.tell(prompts, evaluation)
-    return strategy, before, strategy.policy(rows)[0].detach(), evaluation.values
+    return strategy, before, likelihood(), evaluation.values
 
 
-def test_a_step_makes_good_prompts_more_probable_and_bad_ones_less():
-    _, before, after, values = told(entropy=0.0)
-    assert (
-        after[values.argmin()] > before[values.argmin()]
-        and after[values.argmax()] < before[values.argmax()]
-    )
-    assert np.corrcoef(values, (after - before).numpy())[0, 1] < -0.5
+@pytest.mark.parametrize("reward", ["loss", "gap"])
+def test_good_prompts_become_more_probable_and_bad_ones_less(reward):
+    _, before, after, values = told(updates=40, reward=reward)
+    gains = after - before
+    assert gains[values.argmin()] > 0 > gains[values.argmax()]
+    assert np.corrcoef(values, gains)[0, 1] < -0.5
 
 
 def test_a_failed_prompt_is_no_reward():
-    strategy, before, after, values = told(
-        scorer=PlantedScorer("separable", failing=0.3), entropy=0.0
-    )
+    scorer = PlantedScorer("separable", failing=0.3)
+    strategy, before, after, values = told(scorer=scorer, updates=40)
     failed = np.isinf(values)
     assert 0 < failed.sum() < len(values)
-    assert (after - before).numpy()[failed].mean() < 0
+    assert (after - before)[failed].mean() < 0
     assert all(torch.isfinite(parameter).all() for parameter in strategy.policy.parameters())
 
 
@@ -113,37 +200,11 @@ def test_only_the_order_and_proportion_of_the_rewards_count():
     assert torch.allclose(plain.policy.out, scaled.policy.out, atol=1e-9)
 
 
-def test_steps_where_all_prompts_are_alike_teach_nothing():
+def test_prompts_that_are_all_alike_teach_nothing():
     strategy, before, after, _ = told(
         lambda e: dataclasses.replace(e, values=np.full(len(e.values), 0.7))
     )
-    assert torch.equal(before, after) and not strategy.policy.out.any()
-
-
-def test_tokens_whose_embeddings_are_near_learn_from_each_other():
-    strategy, *_ = told(entropy=0.0)
-    with torch.no_grad():
-        gains = strategy.policy.log_probabilities(
-            torch.zeros(8, dtype=torch.float64), strategy.policy.places[0]
-        )
-    near = (
-        torch.cdist(strategy.policy.tokens, strategy.policy.tokens)
-        .fill_diagonal_(torch.inf)
-        .argmin(-1)
-    )
-    assert np.corrcoef(gains, gains[near])[0, 1] > 0.3
-
-
-@pytest.mark.parametrize("width", [8, 64, 512])
-def test_a_step_moves_probabilities_alike_for_embeddings_of_any_width(width):
-    generator = torch.Generator().manual_seed(0)
-    made = Policy(0.02 * torch.randn(100, width, generator=generator) + 0.3, 3, 64, generator)
-    optimizer = torch.optim.Adam(made.parameters(), lr=0.1)
-    row = torch.tensor([[5, 6, 7]])
-    before = made(row)[0]
-    (-before.sum()).backward()
-    optimizer.step()
-    assert 2 < (made(row)[0] - before).item() < 10
+    assert np.array_equal(before, after) and not strategy.policy.out.any()
 
 
 def test_an_exact_tie_is_not_counted_as_right():
@@ -161,7 +222,7 @@ def test_the_most_probable_prompt_is_scored_and_the_best_one_wins():
 
     def listen():
         prompts = ask()
-        greedy.append(scorer.space.prompt(strategy.policy.generate(1)[0]).key)
+        greedy.append(scorer.space.prompt(strategy.write(1, None)[0]).key)
         return prompts
 
     strategy.ask = listen
@@ -172,7 +233,7 @@ def test_the_most_probable_prompt_is_scored_and_the_best_one_wins():
         for line in lines
         for p, row in zip(line["prompts"], line["losses"], strict=True)
     }
-    assert len(known) == 150 and set(greedy[1:-1]) <= set(known)
+    assert len(known) > 130 and set(greedy[1:-1]) <= set(known)
     assert objective.ranking[0].value == pytest.approx(min(known.values()))
 
 
@@ -189,7 +250,8 @@ def test_nothing_is_proposed_twice_and_a_small_space_ends():
         ({"batch": 1}, "'batch' must be at least 2, got 1"),
         ({"hidden": 0}, "'hidden' must be at least 1, got 0"),
         ({"rate": -1.0}, "'rate' must be above 0, got -1"),
-        ({"entropy": -0.1}, "'entropy' must be at least 0, got -0.1"),
+        ({"replay": 1}, "'replay' must be at least 2, got 1"),
+        ({"reward": "accuracy"}, "option 'reward': .*'loss' or 'gap'"),
     ],
 )
 def test_wrong_options_are_named(options, message):
