@@ -1,14 +1,16 @@
 """A model's weights: what each belongs to, and others in their place for a while.
 
 Changed weights are swapped in by reference, and added weights are used in hooks behind the modules
-that they belong to: the model's own tensors are never written to. There are two kinds of added
+that they belong to: the model's own tensors are never written to. There are three kinds of added
 weights. With them, the output h of a module whose input is x becomes
 
 * low-rank, on a linear map: h + B A x (Hu et al. 2021, arXiv:2106.09685, section 4.1; their factor
   alpha / r is part of B here);
 * adapter, on a layer's attention or MLP: h + U relu(D norm(h) + d) + u (Houlsby et al. 2019,
   arXiv:1902.00751, section 2.1; with the layer norm of Li and Liang's code, whose own scale and
-  shift are already part of D and d).
+  shift are already part of D and d);
+* memory, on a layer's attention, before its heads are joined: in each head h + elu(q) M, with the
+  head's query q as its map gives it (Wang et al. 2025, arXiv:2506.13674, equation 7).
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear, relu
+from torch.nn.functional import elu, layer_norm, linear, relu
 
 from promptsearch.errors import PromptError
 
 _LOW_RANK = ("lora_A", "lora_B")
 _ADAPTER = ("adapter_down", "adapter_down_bias", "adapter_up", "adapter_up_bias")
+_MEMORY = ("memory",)
+#: The maps of an attention that make its queries and join its heads, by name; in GPT-2 the first
+#: makes keys and values, too.
+_ENDS = (("q_proj", "o_proj"), ("c_attn", "c_proj"))
 
 
 @dataclass(frozen=True)
@@ -122,15 +128,34 @@ class ModelWeights:
                     (width,),
                 )
                 shapes = dict(zip(_ADAPTER, sizes, strict=True))
+            elif own.keys() == set(_MEMORY) and (width := self.joined(module)):
+                heads = len(own["memory"])
+                size = width // heads if heads and width % heads == 0 else 0
+                shapes = {"memory": (heads, size, size)}
             else:
                 raise PromptError(
                     f"the tensors {', '.join(f'{module}.{part}' for part in own)} belong to "
                     "nothing in this model: expected the names of its weights, "
-                    f"{' and '.join(_LOW_RANK)} of a linear map, or {', '.join(_ADAPTER)} of a "
-                    "layer's attention or MLP"
+                    f"{' and '.join(_LOW_RANK)} of a linear map, {', '.join(_ADAPTER)} of a "
+                    "layer's attention or MLP, or memory of an attention"
                 )
             for part, shape in shapes.items():
                 _fits(f"{module}.{part}", own[part], shape)
+
+    def joined(self, attention: str) -> int:
+        """The numbers of all heads of an attention together; 0 where its maps have other names.
+
+        Args:
+            attention: The name of a module.
+        """
+        return next(
+            (
+                self.maps[f"{attention}.{last}"][0]
+                for first, last in _ENDS
+                if f"{attention}.{first}" in self.maps and f"{attention}.{last}" in self.maps
+            ),
+            0,
+        )
 
     def _crossed(self, name: str) -> int:
         """The number of layers that a gradient crosses down to a weight, its own layer included."""
@@ -164,6 +189,9 @@ def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
                 # This is no `Parameter`: it may have a history, through which gradients go back.
                 module._parameters[key] = tensors[name]  # type: ignore[assignment]
         for name, parts in _added(tensors, dict(model.named_parameters())).items():
+            if _MEMORY[0] in parts:
+                handles += _memory(model.get_submodule(name), parts[_MEMORY[0]])
+                continue
             hook = (
                 _low_rank(*(parts[p] for p in _LOW_RANK))
                 if _LOW_RANK[0] in parts
@@ -219,6 +247,25 @@ def _adapter(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Ca
         return (states, *output[1:]) if isinstance(output, tuple) else states
 
     return add
+
+
+def _memory(attention: nn.Module, memory: Tensor) -> list[Any]:
+    """Hooks that add what a memory of shape `(heads, size, size)` gives to an attention's heads."""
+    queries: list[Tensor] = []
+    heads, size, _ = memory.shape
+    first, last = next(ends for ends in _ENDS if hasattr(attention, ends[0]))
+
+    def keep(module: nn.Module, given: Any, output: Tensor) -> None:
+        queries.append(output[..., : heads * size].unflatten(-1, (heads, size)))
+
+    def add(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        read = torch.einsum("...hi,hij->...hj", elu(queries.pop()), memory)
+        return given[0] + read.flatten(-2), *given[1:]
+
+    return [
+        getattr(attention, first).register_forward_hook(keep),
+        getattr(attention, last).register_forward_pre_hook(add),
+    ]
 
 
 def _fits(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -108,8 +108,8 @@ class Weights(NamedPrompt):
     They add no tokens to a row. A tensor that has the name of one of the LM's weights replaces that
     weight while the prompt is scored. Other tensors are added to a module's output, and their names
     end in the name of their part: `lora_A` and `lora_B` for a linear map; `adapter_down`,
-    `adapter_down_bias`, `adapter_up` and `adapter_up_bias` for a layer's attention or MLP. The
-    formulas stand in `promptsearch.models.weights`.
+    `adapter_down_bias`, `adapter_up` and `adapter_up_bias` for a layer's attention or MLP; `memory`
+    for an attention. The formulas stand in `promptsearch.models.weights`.
 
     Args:
         tensors: The tensors by name; an empty mapping stands for the LM as it is.

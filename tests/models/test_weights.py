@@ -6,10 +6,11 @@ The model's own are there again afterwards, bit for bit.
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack
 
 import pytest
 import torch
-from torch.nn.functional import layer_norm, relu
+from torch.nn.functional import elu, layer_norm, relu
 
 from promptsearch.errors import ModelError, PromptError
 from promptsearch.models import LanguageModel
@@ -156,6 +157,45 @@ def test_adapters_are_the_formula_behind_attention_and_mlp(llama):
     assert (found - expected).abs().max() < 1e-5 and not torch.allclose(found, logits(lm), atol=0.1)
 
 
+def memories(lm, scale=0.3):
+    layers, heads, _ = lm.gated_shape
+    generator, found = torch.Generator().manual_seed(0), {}
+    for attention, _ in lm.weights.parts:
+        size = lm.weights.joined(attention) // heads
+        shape = (heads, size, size)
+        found[f"{attention}.memory"] = scale * torch.randn(shape, generator=generator)
+    assert len(found) == layers
+    return found
+
+
+def test_memories_are_the_formula_in_each_head(lm):
+    """Against what each head's M alone adds behind the map that joins the heads."""
+    tensors, row = memories(lm), torch.arange(9)[None]
+
+    def add(module, given, named, output):
+        states = (given[0] if given else named["hidden_states"])[0]
+        tensor, fused = tensors[f"{names[module]}.memory"], hasattr(module, "c_attn")
+        made = (module.c_attn if fused else module.q_proj)(states)
+        last = module.c_proj if fused else module.o_proj
+        matrix = last.weight if fused else last.weight.T  # (numbers of all heads, width)
+        size = tensor.shape[1]
+        more = 0
+        for head, memory in enumerate(tensor):
+            own = slice(head * size, (head + 1) * size)
+            more = more + elu(made[:, own]) @ memory @ matrix[own]
+        return (output[0] + more[None], *output[1:])
+
+    names = {lm.model.get_submodule(attention): attention for attention, _ in lm.weights.parts}
+    with ExitStack() as hooks, torch.no_grad():
+        for module in names:
+            hooks.enter_context(module.register_forward_hook(add, with_kwargs=True))
+        expected = lm.model(input_ids=row).logits[0]
+    with lm.changed(tensors):
+        found = logits(lm)
+    assert (found - expected).abs().max() < 1e-4 and not torch.allclose(found, logits(lm), atol=0.1)
+    lm.check_unchanged()
+
+
 def test_a_copy_in_another_dtype_knows_the_weights_as_they_were(llama):
     fast = llama.to(torch.bfloat16)
     name = "model.layers.0.mlp.up_proj.weight"
@@ -205,6 +245,11 @@ def test_gradients_flow_back_to_what_was_put_in(lm):
             {"model.layers.0.mlp.lora_A": (2, 32), "model.layers.0.mlp.lora_B": (32, 2)},
             "belong to nothing",
         ),
+        (
+            {"model.layers.0.self_attn.memory": (3, 8, 8)},
+            r"self_attn.memory' has shape \(3, 0, 0\) in this model, got \(3, 8, 8\)",
+        ),
+        ({"model.layers.0.mlp.memory": (4, 8, 8)}, "belong to nothing"),
         (
             {f"model.norm.adapter_{p}": (1,) for p in ("down", "down_bias", "up", "up_bias")},
             "belong to nothing",
