@@ -18,20 +18,9 @@ from torch import Tensor, nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
+from promptsearch.search.encoders import attention_maps
 from promptsearch.search.options import Positive
 from promptsearch.search.training_options import Rate
-
-#: The names that different models' layers give to the maps of queries and values, or to the one
-#: matrix that makes both of these and the keys.
-_USUAL = (
-    ("q_proj", "v_proj"),
-    ("query", "value"),
-    ("q", "v"),
-    ("c_attn",),
-    ("query_key_value",),
-    ("qkv_proj",),
-    ("Wqkv",),
-)
 
 
 class Lora(TrainedStrategy):
@@ -71,7 +60,7 @@ class Lora(TrainedStrategy):
         weights = self.objective.weights
         maps = weights.maps
         kinds = sorted({name.rpartition(".")[2] for name in maps})
-        usual = next((names for names in _USUAL if set(names) <= set(kinds)), ())
+        usual = attention_maps(kinds, "queries", "values")
         targets = usual if self._targets is None else self._targets
         if strangers := [name for name in targets if name not in kinds]:
             raise StrategyError(

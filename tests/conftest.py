@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import torch
 from hypothesis import settings
 
 from promptsearch.export import SavedPrompt
+from promptsearch.export.peft.weights import weights_files
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.gated import GatedPrompt
 from promptsearch.prompts.hard import HardPrompt
@@ -26,6 +28,7 @@ from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
+from promptsearch.search.encoders import attention_maps
 from promptsearch.tasks.task import Example, Split, Task
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
@@ -179,12 +182,7 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
         prompt = GatedPrompt(torch.randn(bound.length, 2, width, generator=generator), gates)
     elif kind == "weights":
         bound = bound.taking("weights")
-        tensors = {}
-        for name, (into, out) in lm.weights.maps.items():
-            if name.endswith(("q_proj", "v_proj", "c_attn")):
-                tensors[f"{name}.lora_A"] = 0.3 * torch.randn(2, into, generator=generator)
-                tensors[f"{name}.lora_B"] = 0.3 * torch.randn(out, 2, generator=generator)
-        prompt = Weights(tensors)
+        prompt = drawn_weights(lm, "low rank", seed)
     elif kind in ("soft", "tuned"):
         noise = 0.1 * torch.randn(bound.length, lm.embeddings.shape[1], generator=generator)
         vectors = lm.vocabulary[torch.tensor(words)] + noise
@@ -233,6 +231,76 @@ def saved_prompt(lm, kind, template, choices, length=3, seed=0):
         probe=probe,
         losses=tuple(losses.tolist()),
     )
+
+
+def drawn_weights(lm, form, seed=0):
+    """Weights that PEFT has a type for, unlike the LM's own.
+
+    Args:
+        lm: A tiny model.
+        form: `low rank`, `scales`, `norms` or `biases`.
+        seed: Draws them.
+    """
+    own, generator, found = lm.weights, torch.Generator().manual_seed(seed), {}
+
+    def near(start):
+        return start + 0.3 * torch.randn(start.shape, generator=generator)
+
+    kinds = {name.rpartition(".")[2] for name in own.maps}
+    for name, (into, out) in own.maps.items():
+        last = name.rpartition(".")[2]
+        if form == "low rank" and last in attention_maps(kinds, "queries", "values"):
+            found[f"{name}.lora_A"] = near(torch.zeros(2, into))
+            found[f"{name}.lora_B"] = near(torch.zeros(out, 2))
+        elif form == "scales" and last in attention_maps(kinds, "keys", "values"):
+            found[f"{name}.ia3_out"] = near(torch.ones(out))
+        elif form == "scales" and last in ("down_proj", "c_proj", "fc2", "wo", "Wo"):
+            found[f"{name}.ia3_in"] = near(torch.ones(into))
+        elif form == "biases":
+            found[f"{name}.bias"] = near(own.tensors.get(f"{name}.bias", torch.zeros(out)))
+    if form == "norms":
+        found = {name: near(own.tensors[name]) for name in own.below(own.norms)}
+    return Weights(found)
+
+
+def with_weights_in_peft(lm, prompt):
+    """PEFT's own modules with the same numbers, and its parameters by our names, with a gradient.
+
+    Args:
+        lm: A tiny model, which is copied.
+        prompt: Weights that PEFT has a type for.
+    """
+    import peft
+
+    tensors, config = weights_files(prompt, lm)
+    kind = config.pop("peft_type")
+    made = peft.PEFT_TYPE_TO_CONFIG_MAPPING[kind](**config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = peft.get_peft_model(copy.deepcopy(lm.model), made).eval()
+    peft.set_peft_model_state_dict(model, tensors)
+    held = {name.replace(".default", ""): p for name, p in model.named_parameters()}
+    named = {}
+    for name in prompt.tensors:
+        module, _, part = name.rpartition(".")
+        ends = {"ia3_out": "ia3_l", "ia3_in": "ia3_l", "bias": "beft_bias"}
+        ends |= {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
+        copied = module in lm.weights.norms
+        end = f"ln_tuning_layers.{part}" if copied else ends[part]
+        named[name] = held[f"base_model.model.{module}.{end}"]
+    return model, named
+
+
+@pytest.fixture(scope="session")
+def draw_weights():
+    """`drawn_weights`, for tests that import nothing from here."""
+    return drawn_weights
+
+
+@pytest.fixture(scope="session")
+def weights_in_peft():
+    """`with_weights_in_peft`, for tests that import nothing from here."""
+    return with_weights_in_peft
 
 
 def turned(states, position_embeddings):

@@ -6,7 +6,7 @@ decoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -60,6 +60,7 @@ def weights_of(model: Any) -> ModelWeights:
         norm=names[id(norms[-1])] if norms and (family.encodes or not closed) else "",
         heads=tuple(names[id(m)] for m in heads),
         maps=maps,
+        norms=tuple(_all_norms(model, heads)),
     )
 
 
@@ -107,6 +108,16 @@ def _both(model: Any) -> _Body:
     below |= {m for name, m in bodies[1].named_children() if "embedding" in name}
     norms = [m for m in _norms(bodies[1]) if m not in below]
     return _Body(layers, norms, heads, "a list in the encoder, and one in the decoder")
+
+
+def _all_norms(model: Any, heads: Sequence[nn.Module]) -> Iterator[str]:
+    """The names of the norms below the heads: modules of one piece whose weights are vectors."""
+    above = {module for head in heads for module in head.modules()}
+    for name, module in model.named_modules():
+        own = list(module.parameters())
+        whole = module not in above and not list(module.children())
+        if whole and own and all(parameter.ndim == 1 for parameter in own):
+            yield name
 
 
 def _norms(body: nn.Module) -> list[nn.Module]:

@@ -1,21 +1,12 @@
 """A model's weights: what each belongs to, and others in their place for a while.
 
-Changed weights are swapped in by reference, and added weights are used in hooks behind the modules
-that they belong to: the model's own tensors are never written to. There are three kinds of added
-weights. With them, the output h of a module whose input is x becomes
-
-* low-rank, on a linear map: h + B A x (Hu et al. 2021, arXiv:2106.09685, section 4.1; their factor
-  alpha / r is part of B here);
-* adapter, on a layer's attention or MLP: h + U relu(D norm(h) + d) + u (Houlsby et al. 2019,
-  arXiv:1902.00751, section 2.1; with the layer norm of Li and Liang's code, whose own scale and
-  shift are already part of D and d);
-* memory, on a layer's attention, before its heads are joined: in each head h + elu(q) M, with the
-  head's query q as its map gives it (Wang et al. 2025, arXiv:2506.13674, equation 7).
+Changed weights are swapped in by reference, and added weights are used in hooks on the modules that
+they belong to (`added.py` has their forms): the model's own tensors are never written to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,16 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, layer_norm, linear, relu
 
 from promptsearch.errors import PromptError
-
-_LOW_RANK = ("lora_A", "lora_B")
-_ADAPTER = ("adapter_down", "adapter_down_bias", "adapter_up", "adapter_up_bias")
-_MEMORY = ("memory",)
-#: The maps of an attention that make its queries and join its heads, by name; in GPT-2 the first
-#: makes keys and values, too.
-_ENDS = (("q_proj", "o_proj"), ("c_attn", "c_proj"))
+from promptsearch.models.added import ENDS, FORMS, form_of, put
 
 
 @dataclass(frozen=True)
@@ -47,6 +31,7 @@ class ModelWeights:
         norm: The name of the norm above the layers; empty where the last layer ends with its own.
         heads: The names of what stands above the model's body, the map to the vocabulary in it.
         maps: For each linear map in the layers, by name, how many numbers go in and come out.
+        norms: The names of all norms below the heads.
     """
 
     tensors: Mapping[str, Tensor]
@@ -55,6 +40,7 @@ class ModelWeights:
     norm: str
     heads: tuple[str, ...]
     maps: Mapping[str, tuple[int, int]]
+    norms: tuple[str, ...]
 
     @cached_property
     def total(self) -> int:
@@ -114,32 +100,22 @@ class ModelWeights:
             if name in self.tensors:
                 _fits(name, tensor, tuple(self.tensors[name].shape))
         for module, own in _added(tensors, self.tensors).items():
-            if own.keys() == set(_LOW_RANK) and module in self.maps:
-                rank, (into, out) = len(own["lora_A"]), self.maps[module]
-                shapes: dict[str, tuple[int, ...]] = dict(
-                    zip(_LOW_RANK, ((rank, into), (out, rank)), strict=True)
-                )
-            elif own.keys() == set(_ADAPTER) and any(module in parts for parts in self.parts):
-                narrow, width = len(own["adapter_down"]), self.width
-                sizes: tuple[tuple[int, ...], ...] = (
-                    (narrow, width),
-                    (narrow,),
-                    (width, narrow),
-                    (width,),
-                )
-                shapes = dict(zip(_ADAPTER, sizes, strict=True))
-            elif own.keys() == set(_MEMORY) and (width := self.joined(module)):
-                heads = len(own["memory"])
-                size = width // heads if heads and width % heads == 0 else 0
-                shapes = {"memory": (heads, size, size)}
-            else:
+            form, sizes = form_of(own), self.maps.get(module)
+            if form and form.on == "sublayer":
+                width, places = self.width, [place for parts in self.parts for place in parts]
+                sizes = (width, width) if module in places else None
+            elif form and form.on == "attention":
+                sizes = (joined, joined) if (joined := self.joined(module)) else None
+            if form is None or sizes is None:
                 raise PromptError(
                     f"the tensors {', '.join(f'{module}.{part}' for part in own)} belong to "
                     "nothing in this model: expected the names of its weights, "
-                    f"{' and '.join(_LOW_RANK)} of a linear map, {', '.join(_ADAPTER)} of a "
-                    "layer's attention or MLP, or memory of an attention"
+                    f"{_listed('map')} of a linear map, {_listed('sublayer')} of a layer's "
+                    f"attention or MLP, or {_listed('attention')} of an attention"
                 )
-            for part, shape in shapes.items():
+            first = own[form.parts[0]]
+            shapes = form.shapes(len(first) if first.ndim else 0, *sizes)
+            for part, shape in zip(form.parts, shapes, strict=True):
                 _fits(f"{module}.{part}", own[part], shape)
 
     def joined(self, attention: str) -> int:
@@ -151,7 +127,7 @@ class ModelWeights:
         return next(
             (
                 self.maps[f"{attention}.{last}"][0]
-                for first, last in _ENDS
+                for first, last in ENDS
                 if f"{attention}.{first}" in self.maps and f"{attention}.{last}" in self.maps
             ),
             0,
@@ -189,15 +165,7 @@ def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
                 # This is no `Parameter`: it may have a history, through which gradients go back.
                 module._parameters[key] = tensors[name]  # type: ignore[assignment]
         for name, parts in _added(tensors, dict(model.named_parameters())).items():
-            if _MEMORY[0] in parts:
-                handles += _memory(model.get_submodule(name), parts[_MEMORY[0]])
-                continue
-            hook = (
-                _low_rank(*(parts[p] for p in _LOW_RANK))
-                if _LOW_RANK[0] in parts
-                else _adapter(*(parts[p] for p in _ADAPTER))
-            )
-            handles.append(model.get_submodule(name).register_forward_hook(hook))
+            handles += put(model.get_submodule(name), parts)
         yield
     finally:
         for handle in handles:
@@ -231,41 +199,9 @@ def _added(tensors: Mapping[str, Tensor], known: Mapping[str, Any]) -> dict[str,
     return found
 
 
-def _low_rank(a: Tensor, b: Tensor) -> Callable[..., Tensor]:
-    def add(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + linear(linear(given[0], a), b)
-
-    return add
-
-
-def _adapter(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Callable[..., Any]:
-    def add(module: nn.Module, given: Any, output: Any) -> Any:
-        # An attention returns its states together with its weights.
-        states = output[0] if isinstance(output, tuple) else output
-        narrow = relu(linear(layer_norm(states, states.shape[-1:]), down, down_bias))
-        states = states + linear(narrow, up, up_bias)
-        return (states, *output[1:]) if isinstance(output, tuple) else states
-
-    return add
-
-
-def _memory(attention: nn.Module, memory: Tensor) -> list[Any]:
-    """Hooks that add what a memory of shape `(heads, size, size)` gives to an attention's heads."""
-    queries: list[Tensor] = []
-    heads, size, _ = memory.shape
-    first, last = next(ends for ends in _ENDS if hasattr(attention, ends[0]))
-
-    def keep(module: nn.Module, given: Any, output: Tensor) -> None:
-        queries.append(output[..., : heads * size].unflatten(-1, (heads, size)))
-
-    def add(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        read = torch.einsum("...hi,hij->...hj", elu(queries.pop()), memory)
-        return given[0] + read.flatten(-2), *given[1:]
-
-    return [
-        getattr(attention, first).register_forward_hook(keep),
-        getattr(attention, last).register_forward_pre_hook(add),
-    ]
+def _listed(on: str) -> str:
+    """The parts of all forms that belong to such a module, in words."""
+    return " or ".join(" with ".join(form.parts) for form in FORMS if form.on == on)
 
 
 def _fits(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

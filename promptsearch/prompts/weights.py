@@ -106,10 +106,9 @@ class Weights(NamedPrompt):
     """Changed weights of the LM, which baselines hand in instead of a prompt.
 
     They add no tokens to a row. A tensor that has the name of one of the LM's weights replaces that
-    weight while the prompt is scored. Other tensors are added to a module's output, and their names
-    end in the name of their part: `lora_A` and `lora_B` for a linear map; `adapter_down`,
-    `adapter_down_bias`, `adapter_up` and `adapter_up_bias` for a layer's attention or MLP; `memory`
-    for an attention. The formulas stand in `promptsearch.models.weights`.
+    weight while the prompt is scored. Other tensors are added to a module, and their names end in
+    the name of their part, such as `lora_A` and `lora_B` for a linear map. All forms of them stand,
+    with their formulas, in `promptsearch.models.added`.
 
     Args:
         tensors: The tensors by name; an empty mapping stands for the LM as it is.
@@ -119,7 +118,9 @@ class Weights(NamedPrompt):
     noun = "changed weights"
     placement: ClassVar[Kind] = "weights"
     sized: ClassVar[bool] = False
-    outside: ClassVar[str | None] = "changed weights: export them as json, or low-rank ones as peft"
+    outside: ClassVar[str | None] = (
+        "changed weights: export them as json, or as peft those that it has a type for"
+    )
 
     @property
     def tags(self) -> list[str]:
@@ -136,7 +137,7 @@ class Weights(NamedPrompt):
         return {"text": f"[{self.numbers:,} changed or added weights]"}
 
     def refuses(self, to: str) -> str | None:
-        """PEFT holds low-rank weights."""
+        """PEFT holds some of them."""
         return None if to == "peft" else super().refuses(to)
 
     @classmethod

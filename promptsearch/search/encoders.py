@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+#: The names that different models' layers give to the maps of queries, keys and values.
+_APART = (
+    {"queries": "q_proj", "keys": "k_proj", "values": "v_proj"},
+    {"queries": "query", "keys": "key", "values": "value"},
+    {"queries": "q", "keys": "k", "values": "v"},
+)
+#: Those that they give to the one matrix that makes all three.
+_FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv")
 
 
 class NamedTensors(nn.Module):
@@ -42,3 +51,17 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         yield
+
+
+def attention_maps(kinds: Collection[str], *wanted: str) -> tuple[str, ...]:
+    """The names of the maps that make queries, keys or values; none where they are not known.
+
+    Args:
+        kinds: The last parts of the names of all linear maps in the layers.
+        *wanted: What is wanted, of `queries`, `keys` and `values`; a model that makes all three by
+            one matrix has one name for them.
+    """
+    for names in _APART:
+        if set(names.values()) <= set(kinds):
+            return tuple(names[each] for each in wanted)
+    return tuple(name for name in _FUSED if name in kinds)[:1]

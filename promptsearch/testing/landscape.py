@@ -97,7 +97,7 @@ def planted_states(embeddings: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def planted_weights(seed: int, width: int) -> ModelWeights:
-    """Weights of two layers, attention with its two projections and an MLP, and a norm above.
+    """Weights of two layers, attention with its three projections and an MLP, and a norm above.
 
     Args:
         seed: Draws the matrices.
@@ -106,9 +106,9 @@ def planted_weights(seed: int, width: int) -> ModelWeights:
     generator = torch.Generator().manual_seed(seed)
     layers = ("layers.0", "layers.1")
     parts = tuple((f"{layer}.attention", f"{layer}.mlp") for layer in layers)
-    maps = [f"{attention}.{name}" for attention, _ in parts for name in ("q_proj", "v_proj")] + [
-        f"{mlp}.up" for _, mlp in parts
-    ]
+    maps = [
+        f"{attention}.{name}" for attention, _ in parts for name in ("q_proj", "k_proj", "v_proj")
+    ] + [f"{mlp}.up" for _, mlp in parts]
     matrices = {
         f"{name}.weight": DEVIATION * torch.randn(width, width, generator=generator)
         for name in maps
@@ -118,9 +118,8 @@ def planted_weights(seed: int, width: int) -> ModelWeights:
         **matrices,
         "norm.weight": torch.ones(width),
     }
-    return ModelWeights(
-        tensors, layers, parts, "norm", ("head",), {name: (width, width) for name in maps}
-    )
+    sizes = {name: (width, width) for name in maps}
+    return ModelWeights(tensors, layers, parts, "norm", ("head",), sizes, ("norm",))
 
 
 def planted_vectors(numbers: Numbers, length: int, width: int) -> Tensor:

@@ -296,10 +296,10 @@ def edit(folder, **changes):
 
 
 def test_another_type_is_named(folder, llama):
-    edit(folder, peft_type="IA3")
+    edit(folder, peft_type="VERA")
     complaint = (
-        "is of the type IA3; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING, CARTRIDGE, "
-        "ADAPTION_PROMPT or LORA"
+        "is of the type VERA; expected PROMPT_TUNING, P_TUNING, PREFIX_TUNING, CARTRIDGE, "
+        "ADAPTION_PROMPT, IA3, LN_TUNING, BEFT or LORA"
     )
     with pytest.raises(PromptError, match=complaint):
         read_peft(folder, llama)

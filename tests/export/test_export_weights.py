@@ -1,10 +1,11 @@
 """Changed weights on their way out and in.
 
-json holds all, PEFT low-rank ones, in both directions (law 1).
+json holds all, PEFT low-rank ones, scales, norms and biases, in both directions (law 1).
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 
@@ -12,6 +13,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from promptsearch import LanguageModel, Task, Weights, load_prompt
 from promptsearch.errors import ExportError, PromptError
@@ -26,14 +28,13 @@ ROWS = [
     {"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)
 ]
 
-
-def low_rank(lm, rank=2):
-    generator, found = torch.Generator().manual_seed(0), {}
-    for name, (into, out) in lm.weights.maps.items():
-        if name.endswith(("q_proj", "v_proj", "c_attn")):
-            found[f"{name}.lora_A"] = 0.3 * torch.randn(rank, into, generator=generator)
-            found[f"{name}.lora_B"] = 0.3 * torch.randn(out, rank, generator=generator)
-    return Weights(found)
+#: The tiny models for which PEFT knows where its weights go, by type.
+_KNOWN_TO_PEFT = {
+    "LORA": ("llama", "gpt2", "gemma3", "qwen3"),
+    "IA3": ("llama", "gpt2", "gemma3", "qwen3"),
+    "LN_TUNING": ("llama", "gpt2", "gemma3", "qwen3"),
+    "BEFT": ("llama", "gemma3", "qwen3"),
+}
 
 
 def adapters(lm):
@@ -100,14 +101,17 @@ def ours(lm, prompt, ids):
 def through_peft(lm, folder):
     model, _ = tiny_model(lm.name)  # peft changes the model that it is given
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore")
         return peft.PeftModel.from_pretrained(model, str(folder)).eval()
 
 
-@pytest.mark.parametrize("make", [low_rank, adapters, everything])
+@pytest.mark.parametrize("make", [adapters, everything])
 def test_json_holds_them_exactly(lm, make, tmp_path):
-    saved = saved_weights(lm, make(lm))
-    again = load_prompt(write(saved, lm, tmp_path / "a"))
+    check_json(saved_weights(lm, make(lm)), lm, tmp_path / "a")
+
+
+def check_json(saved, lm, folder):
+    again = load_prompt(write(saved, lm, folder))
     assert (
         again.prompt == saved.prompt
         and again.template == saved.template
@@ -117,9 +121,15 @@ def test_json_holds_them_exactly(lm, make, tmp_path):
     lm.check_unchanged()
 
 
-def test_low_rank_weights_load_through_peft_with_equal_logits(lm, tmp_path):
-    saved = saved_weights(lm, low_rank(lm))
-    folder = export_run(write(saved, lm, tmp_path / "a"), "peft", tmp_path / "peft", model=lm)
+@pytest.mark.parametrize("form", ["low rank", "scales", "norms", "biases"])
+def test_weights_load_through_peft_with_equal_logits(lm, form, draw_weights, tmp_path):
+    saved = saved_weights(lm, draw_weights(lm, form))
+    check_json(saved, lm, tmp_path / "a")
+    if form == "biases" and lm.name == "gpt2":
+        with pytest.raises(ExportError, match="of weights, PEFT holds .*, and these are others"):
+            export_run(tmp_path / "a", "peft", tmp_path / "peft", model=lm)
+        return
+    folder = export_run(tmp_path / "a", "peft", tmp_path / "peft", model=lm)
     lm.check_unchanged()
     assert not hasattr(lm.model, "peft_config")
     ids = [
@@ -129,24 +139,43 @@ def test_low_rank_weights_load_through_peft_with_equal_logits(lm, tmp_path):
     with torch.inference_mode():
         theirs = through_peft(lm, folder)(input_ids=torch.tensor([ids])).logits[0]
     mine = ours(lm, saved.prompt, ids)
-    assert (theirs - mine).abs().max() < 1e-5 and (
-        mine - ours(lm, Weights({}), ids)
-    ).abs().max() > 0.01
+    assert (theirs - mine).abs().max() < 1e-5 * theirs.abs().max().clamp_min(1)
+    assert (mine - ours(lm, Weights({}), ids)).abs().max() > 0.01
     assert read_peft(folder, lm) == saved.prompt
 
 
-@pytest.mark.parametrize(
-    "given", [{}, {"use_rslora": True}, {"lora_alpha": 3, "target_modules": "all-linear"}]
-)
-def test_what_peft_made_loads_here_with_equal_logits(lm, given, tmp_path):
-    config = peft.LoraConfig(
-        **{"r": 4, "lora_alpha": 16, "task_type": "CAUSAL_LM", "init_lora_weights": False, **given}
-    )
+def made_by_peft(lm, config, folder):
+    """A model in PEFT whose numbers, drawn at random, it saved to a folder."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(1)
         model = peft.get_peft_model(tiny_model(lm.name)[0], config).eval()
-        model.save_pretrained(str(tmp_path))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad and parameter.ndim == 1:
+                    parameter += torch.randn(parameter.shape)
+        model.save_pretrained(str(folder))
+    return model
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.LoraConfig(r=4, lora_alpha=16, init_lora_weights=False),
+        peft.LoraConfig(r=4, lora_alpha=16, init_lora_weights=False, use_rslora=True),
+        peft.LoraConfig(r=4, lora_alpha=3, init_lora_weights=False, target_modules="all-linear"),
+        peft.IA3Config(init_ia3_weights=False),
+        peft.LNTuningConfig(),
+        peft.BeftConfig(init_weights=False),
+    ],
+    ids=["lora", "rslora", "all-linear", "ia3", "norms", "biases"],
+)
+def test_what_peft_made_loads_here_with_equal_logits(lm, config, tmp_path):
+    if lm.name not in _KNOWN_TO_PEFT[config.peft_type]:
+        return
+    config = copy.deepcopy(config)
+    config.task_type = "CAUSAL_LM"
+    model = made_by_peft(lm, config, tmp_path)
     prompt = read_peft(tmp_path, lm)
     ids = [*lm.lead, *lm.encode("the good story was very good")]
     with torch.inference_mode():
@@ -154,12 +183,12 @@ def test_what_peft_made_loads_here_with_equal_logits(lm, given, tmp_path):
     assert (theirs - ours(lm, prompt, ids)).abs().max() < 1e-4 * theirs.abs().max()
 
 
-def test_no_module_that_a_folder_names_is_imported(llama, tmp_path, monkeypatch):
+def test_no_module_that_a_folder_names_is_imported(llama, draw_weights, tmp_path, monkeypatch):
     """PEFT itself imports `megatron_core`."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "strange_core.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
     folder = export_run(
-        write(saved_weights(llama, low_rank(llama)), llama, tmp_path / "a"),
+        write(saved_weights(llama, draw_weights(llama, "low rank")), llama, tmp_path / "a"),
         "peft",
         tmp_path / "peft",
         model=llama,
@@ -175,8 +204,8 @@ def test_no_module_that_a_folder_names_is_imported(llama, tmp_path, monkeypatch)
     assert not (tmp_path / "ran").exists()
 
 
-def test_lora_that_does_something_else_is_refused(llama, tmp_path):
-    saved = saved_weights(llama, low_rank(llama))
+def test_lora_that_does_something_else_is_refused(llama, draw_weights, tmp_path):
+    saved = saved_weights(llama, draw_weights(llama, "low rank"))
     folder = export_run(write(saved, llama, tmp_path / "a"), "peft", tmp_path / "peft", model=llama)
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
@@ -187,16 +216,39 @@ def test_lora_that_does_something_else_is_refused(llama, tmp_path):
         read_peft(folder, LanguageModel(*tiny_model("llama", width=64)))
 
 
+@pytest.mark.parametrize(
+    ("form", "name", "shape"),
+    [
+        ("scales", "base_model.model.model.layers.0.self_attn.k_proj.ia3_q", (16, 1)),
+        ("scales", "base_model.model.model.layers.0.self_attn.k_proj.ia3_l", (4, 4)),
+        ("norms", "base_model.model.model.norm.weight", (32,)),
+        ("biases", "base_model.model.model.layers.0.mlp.up_proj.beft_bias", (64,)),
+    ],
+)
+def test_tensors_that_belong_to_no_such_folder_are_named(
+    llama, draw_weights, form, name, shape, tmp_path
+):
+    folder = export_run(
+        write(saved_weights(llama, draw_weights(llama, form)), llama, tmp_path / "a"),
+        "peft",
+        tmp_path / "peft",
+        model=llama,
+    )
+    save_file({name: torch.ones(shape)}, folder / "adapter_model.safetensors")
+    with pytest.raises(PromptError, match=f"{name} of shape .*, which is no part of"):
+        read_peft(folder, llama)
+
+
 @pytest.mark.parametrize("make", [adapters, everything])
 def test_what_no_other_format_holds_is_refused_with_the_reason(llama, make, tmp_path):
     folder = write(saved_weights(llama, make(llama)), llama, tmp_path / "a")
-    with pytest.raises(ExportError, match="of weights, PEFT holds low-rank ones"):
+    with pytest.raises(ExportError, match="of weights, PEFT holds .*, and these are others"):
         export_run(folder, "peft", tmp_path / "b", model=llama)
     assert not (tmp_path / "b").exists()
     for to, what in {"text": "text", "kv": "keys and values", "vllm": "embeddings"}.items():
         with pytest.raises(
             ExportError,
-            match=f"no {what} can stand for changed weights: export them as json, or low-rank ones",
+            match=f"no {what} can stand for changed weights: export them as json, or as peft",
         ):
             export_run(folder, to, tmp_path / to, model=llama)
         assert not (tmp_path / to).exists()
@@ -227,13 +279,12 @@ def test_vectors_with_changed_weights_leave_as_json_only(llama, make_saved, to, 
     assert not (tmp_path / "b").exists()
 
 
-def test_ranks_that_differ_are_refused(llama, tmp_path):
+def test_ranks_that_differ_are_refused(llama, draw_weights, tmp_path):
     name = "model.layers.0.self_attn.k_proj"
     into, out = llama.weights.maps[name]
+    low = draw_weights(llama, "low rank")
     more = {f"{name}.lora_A": torch.ones(3, into), f"{name}.lora_B": torch.ones(out, 3)}
-    folder = write(
-        saved_weights(llama, Weights({**low_rank(llama).tensors, **more})), llama, tmp_path / "a"
-    )
+    folder = write(saved_weights(llama, Weights({**low.tensors, **more})), llama, tmp_path / "a")
     with pytest.raises(ExportError, match=r"low-rank weights of one rank, and these have \[2, 3\]"):
         export_run(folder, "peft", tmp_path / "b", model=llama)
 

@@ -167,26 +167,16 @@ def test_prefix_tuning_of_the_decoder_is_that_of_peft(lm):
     assert torch.allclose(ours.flatten(1), back, atol=1e-5, rtol=1e-4)
 
 
-def test_lora_is_that_of_peft(lm):
+@pytest.mark.parametrize("form", ["low rank", "scales", "norms", "biases"])
+def test_weights_are_those_of_peft(lm, form, draw_weights, weights_in_peft):
     engine = tiny_engine(lm, TEMPLATE, CHOICES, kind="weights")
-    low = {name: tensor.requires_grad_() for name, tensor in numbers_of("weights", lm).items()}
-    modules = sorted({name.rpartition(".")[0] for name in low})
-    config = peft.LoraConfig(
-        task_type=TASK, r=2, lora_alpha=2, target_modules=modules, lora_dropout=0.0
-    )
-    model = in_peft(lm, config)
-    held = dict(model.named_parameters())
-    named = {
-        n: held[f"base_model.model.{n.rpartition('.')[0]}.{n.rpartition('.')[2]}.default.weight"]
-        for n in low
-    }
-    with torch.no_grad():
-        for name, tensor in named.items():
-            tensor.copy_(low[name])
+    prompt = draw_weights(lm, form)
+    model, named = weights_in_peft(lm, prompt)
+    ours = {name: tensor.clone().requires_grad_() for name, tensor in prompt.tensors.items()}
     theirs = peft_losses(lm, engine, model)
-    found, wanted = compare(engine, low, theirs, list(named.values()))
-    for ours, back in zip(found, wanted, strict=True):
-        assert torch.allclose(ours, back, atol=1e-5, rtol=1e-3)
+    found, wanted = compare(engine, ours, theirs, list(named.values()))
+    for mine, back in zip(found, wanted, strict=True):
+        assert torch.allclose(mine, back.reshape(mine.shape), atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["hard", "slots", "prefix", "decoder", "weights"])

@@ -6,7 +6,6 @@ Against models that have them (law 3), against PEFT, and their gradient against 
 from __future__ import annotations
 
 import copy
-import warnings
 from functools import partial
 
 import numpy as np
@@ -25,6 +24,7 @@ from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine, tiny_task
 
 FRONT, BEHIND = "{prompt} {text} It was {answer}", "{text} {prompt} It was {answer}"
 EVERYTHING = np.arange(12)
+FORMS = ("low rank", "scales", "norms", "biases")
 make_engine = partial(tiny_engine, answers=("bad", "very good indeed"), kind="weights")
 
 
@@ -41,15 +41,6 @@ def changed(lm, count=3, scale=0.05):
     ]
 
 
-def low_rank(lm, rank=2):
-    generator, found = torch.Generator().manual_seed(0), {}
-    for name, (into, out) in lm.weights.maps.items():
-        if name.endswith(("q_proj", "v_proj", "c_attn")):
-            found[f"{name}.lora_A"] = 0.3 * torch.randn(rank, into, generator=generator)
-            found[f"{name}.lora_B"] = 0.3 * torch.randn(out, rank, generator=generator)
-    return Weights(found)
-
-
 def with_weights(lm, weights):
     """A model of its own that has them."""
     model = copy.deepcopy(lm.model)
@@ -57,27 +48,6 @@ def with_weights(lm, weights):
         for name, parameter in model.named_parameters():
             if name in weights.tensors:
                 parameter.copy_(weights.tensors[name])
-    return model
-
-
-def through_peft(lm, weights):
-    """PEFT's own modules with the same numbers."""
-    import peft
-
-    rank = next(len(tensor) for name, tensor in weights.tensors.items() if name.endswith("lora_A"))
-    modules = sorted({name.rpartition(".")[0] for name in weights.tensors})
-    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=modules, task_type="CAUSAL_LM")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = peft.get_peft_model(copy.deepcopy(lm.model), config).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(
-                    weights.tensors[
-                        name.removeprefix("base_model.model.").removesuffix(".default.weight")
-                    ]
-                )
     return model
 
 
@@ -101,10 +71,14 @@ def plain(lm, engine, model, example, template=FRONT):
 
 
 @pytest.mark.parametrize("template", [FRONT, BEHIND])
-def test_losses_are_those_of_models_that_have_the_weights(lm, template):
+def test_losses_are_those_of_models_that_have_the_weights(
+    lm, template, draw_weights, weights_in_peft
+):
     engine = make_engine(lm, template)
-    prompts = [*changed(lm), Weights({}), low_rank(lm)]
-    models = [with_weights(lm, p) for p in prompts[:4]] + [through_peft(lm, prompts[4])]
+    forms = [form for form in FORMS if form != "biases" or lm.name != "gpt2"]
+    prompts = [*changed(lm, 2), Weights({}), *(draw_weights(lm, form) for form in forms)]
+    models = [with_weights(lm, p) for p in prompts[:3]]
+    models += [weights_in_peft(lm, p)[0] for p in prompts[3:]]
     known = lm.hash
     scores = engine.score(prompts, EVERYTHING)
     assert not scores.failures
@@ -117,7 +91,7 @@ def test_losses_are_those_of_models_that_have_the_weights(lm, template):
             )
             assert np.abs(scores.choices[p, example.id] - expected.numpy()).max() < 1e-5 * tokens
     assert lm.integrity.digest() == known
-    distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(5)
+    distances = np.abs(scores.losses[:, None] - scores.losses[None]).max(-1) + np.eye(len(prompts))
     assert distances.min() > 1e-3, "all of them differ"
 
 
@@ -172,11 +146,18 @@ def test_one_step_is_that_of_plain_torch(lm):
     lm.check_unchanged()
 
 
-def test_the_gradient_of_low_rank_weights_is_that_of_peft(lm):
-    engine, examples, prompt = make_engine(lm, answers=None), np.array([3, 0, 5]), low_rank(lm)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gradient_of_added_weights_is_that_of_peft(lm, form, draw_weights, weights_in_peft):
+    if form == "biases" and lm.name == "gpt2":
+        return  # PEFT adds biases to no Conv1D
+    engine, examples, prompt = (
+        make_engine(lm, answers=None),
+        np.array([3, 0, 5]),
+        draw_weights(lm, form),
+    )
     ours = {name: tensor.clone().requires_grad_() for name, tensor in prompt.tensors.items()}
     engine.loss(ours, examples).backward()
-    model = through_peft(lm, prompt)
+    model, named = weights_in_peft(lm, prompt)
     theirs = torch.tensor(0.0)
     for example in engine.examples(examples):
         answer = engine.layout(example.id).answers[0]
@@ -186,10 +167,8 @@ def test_the_gradient_of_low_rank_weights_is_that_of_peft(lm):
         )
         theirs = theirs - steps.gather(-1, torch.tensor(answer)[:, None]).sum() / len(examples)
     theirs.backward()
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
-            own = name.removeprefix("base_model.model.").removesuffix(".default.weight")
-            assert (ours[own].grad - parameter.grad).abs().max() < 1e-5, name
+    for name, parameter in named.items():
+        assert (ours[name].grad - parameter.grad.reshape(ours[name].shape)).abs().max() < 1e-5, name
 
 
 def test_below_the_lowest_changed_layer_nothing_is_recorded(llama):
@@ -238,8 +217,8 @@ def test_the_plan_knows_what_is_computed(llama):
     assert said.tokens == pytest.approx(computed, rel=0.1)
 
 
-def test_bfloat16_is_near(llama):
-    prompts = [*changed(llama), low_rank(llama)]
+def test_bfloat16_is_near(llama, draw_weights):
+    prompts = [*changed(llama), *(draw_weights(llama, form) for form in FORMS)]
     exact, fast = (
         make_engine(model).score(prompts, EVERYTHING).losses
         for model in (llama, llama.to(torch.bfloat16))

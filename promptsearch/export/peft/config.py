@@ -90,11 +90,19 @@ class AdaptionConfig(PeftConfig):
     target_modules: Module | list[Module] | None = None
 
 
-class LoraConfig(PeftConfig):
+class WeightsConfig(PeftConfig):
+    """Changed or added weights."""
+
+    peft_type: Any
+    #: May be anything in a stranger's file: the tensors' names say where they belong.
+    target_modules: Any = None
+
+
+class LoraConfig(WeightsConfig):
     """Low-rank weights."""
 
     plain: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        **PeftConfig.plain,
+        **WeightsConfig.plain,
         "use_dora": (None, False),
         "bias": (None, "none"),
         "rank_pattern": (None, {}),
@@ -110,28 +118,50 @@ class LoraConfig(PeftConfig):
     r: Positive
     lora_alpha: Number
     use_rslora: bool | None = None
-    target_modules: Any = (
-        None  # may be anything in a stranger's file: the tensors' names say where they belong
-    )
     bias: Text | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     fan_in_fan_out: bool = False
 
 
-Config = VectorsConfig | PrefixConfig | CartridgeConfig | AdaptionConfig | LoraConfig
+class IA3Config(WeightsConfig):
+    """Scales of what comes out of linear maps, or goes in: the tensors' shapes say which."""
+
+    peft_type: Literal["IA3"]
+    feedforward_modules: Any = None
+    fan_in_fan_out: bool = False
+    init_ia3_weights: bool = True
+
+
+class LNTuningConfig(WeightsConfig):
+    """Norms."""
+
+    peft_type: Literal["LN_TUNING"]
+
+
+class BeftConfig(WeightsConfig):
+    """Biases of linear maps."""
+
+    peft_type: Literal["BEFT"]
+    init_weights: bool = True
+
+
+Config = VectorsConfig | PrefixConfig | CartridgeConfig | AdaptionConfig | WeightsConfig
 _TYPES: dict[
     str,
     type[VectorsConfig]
     | type[PrefixConfig]
     | type[CartridgeConfig]
     | type[AdaptionConfig]
-    | type[LoraConfig],
+    | type[WeightsConfig],
 ] = {
     "PROMPT_TUNING": VectorsConfig,
     "P_TUNING": VectorsConfig,
     "PREFIX_TUNING": PrefixConfig,
     "CARTRIDGE": CartridgeConfig,
     "ADAPTION_PROMPT": AdaptionConfig,
+    "IA3": IA3Config,
+    "LN_TUNING": LNTuningConfig,
+    "BEFT": BeftConfig,
     "LORA": LoraConfig,
 }
 

@@ -1,29 +1,27 @@
 """Prompts read from PEFT's folders, whoever wrote them.
 
 PROMPT_TUNING and P_TUNING give vectors, PREFIX_TUNING and CARTRIDGE a prefix, ADAPTION_PROMPT a
-gated prompt, LORA weights. PEFT stores what its encoders put out, never the encoders, so the prompt
-is complete. It belongs in front of the whole row, or beside it (a gated prompt, which layers read
-apart from the row's tokens): vectors go with a template whose one slot comes first, other kinds
-with the template that `Template.taking` makes for the kind.
+gated prompt, and LORA, IA3, LN_TUNING and BEFT weights. PEFT stores what its encoders put out,
+never the encoders, so the prompt is complete. It belongs in front of the whole row, or beside it (a
+gated prompt, which layers read apart from the row's tokens): vectors go with a template whose one
+slot comes first, other kinds with the template that `Template.taking` makes for the kind.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-
-from torch import Tensor
 
 from promptsearch.errors import PromptError
 from promptsearch.export.peft.adaption import read_adaption
 from promptsearch.export.peft.config import (
     CONFIG,
     AdaptionConfig,
-    LoraConfig,
     VectorsConfig,
+    WeightsConfig,
     read_config,
 )
+from promptsearch.export.peft.weights import read_weights
 from promptsearch.export.schema import read_object
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.gated import GatedPrompt
@@ -62,8 +60,8 @@ def read_peft(
             f"{folder} is no PEFT folder of a prompt, or is damaged: {error}"
         ) from error
     config = read_config(data, folder)
-    if isinstance(config, LoraConfig):
-        return _low_rank(folder, tensors, config, lm)
+    if isinstance(config, WeightsConfig):
+        return read_weights(folder, tensors, config, lm)
     if isinstance(config, AdaptionConfig):
         return read_adaption(folder, config, tensors, lm)
     if set(tensors) != {TENSOR}:
@@ -117,25 +115,3 @@ def decoder_order(layers: int) -> list[int]:
         layers: The number of the decoder's layers.
     """
     return [2 * layer % layers for layer in range(layers)]
-
-
-def _low_rank(
-    folder: Path, tensors: Mapping[str, Tensor], config: LoraConfig, lm: LanguageModel
-) -> Weights:
-    """The low-rank weights: A and (alpha / r) B for each linear map.
-
-    Raises:
-        PromptError: The matrices are of another rank, or belong to another model.
-    """
-    scale = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
-    found = {}
-    for key, tensor in tensors.items():
-        name = key.removeprefix("base_model.model.").removesuffix(".weight")
-        found[name] = scale * tensor.float() if name.endswith(".lora_B") else tensor
-        if name.endswith(".lora_A") and len(tensor) != config.r:
-            raise PromptError(
-                f"{folder} says r = {config.r}, but '{name[:200]}' has the shape "
-                f"{tuple(tensor.shape)}"
-            )
-    lm.weights.check(found)
-    return Weights(found)

@@ -1,7 +1,8 @@
 """PEFT folders: the prompts and weights that PEFT can hold.
 
-A prefix becomes PREFIX_TUNING, a gated prompt ADAPTION_PROMPT (see `adaption.py`), low-rank weights
-become LORA, and any other prompt that stands in front of the input PROMPT_TUNING.
+A prefix becomes PREFIX_TUNING, a gated prompt ADAPTION_PROMPT (see `adaption.py`), weights become
+one of the types in `weights.py`, and any other prompt that stands in front of the input
+PROMPT_TUNING.
 
 PEFT puts its virtual tokens before the whole text, so only such prompts can be held exactly.
 Format: `prompt_embeddings` in `adapter_model.safetensors`, one row a virtual token.
@@ -10,9 +11,7 @@ A row of PROMPT_TUNING is a vector, shape `(virtual tokens, width)`. All that st
 input is folded in: anchors, hard and text prompts as the rows of their embeddings, and the special
 tokens that the tokenizer puts first, so that inputs are encoded without these. A row of
 PREFIX_TUNING is that of a `PrefixPrompt`, flattened: layer by layer, first the keys as they enter
-the attention at the positions 0, 1, ..., then the values; special tokens follow below it. LORA
-holds two matrices for each linear map; the factor alpha / r is 1, since the second matrix contains
-it already.
+the attention at the positions 0, 1, ..., then the values; special tokens follow below it.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from promptsearch.export.certificate import (
 from promptsearch.export.peft.adaption import adaption_files
 from promptsearch.export.peft.config import CONFIG
 from promptsearch.export.peft.read import TENSOR, WEIGHTS, decoder_order, read_peft
+from promptsearch.export.peft.weights import weights_files
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import read_object
 from promptsearch.files import write_aside, write_json
@@ -65,18 +65,20 @@ def write_peft(saved: SavedPrompt, lm: LanguageModel, folder: Path) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`.
 
     Args:
-        saved: A prefix, a gated prompt with one gate a layer, low-rank weights, or any prompt whose
-            slots stand in front of the input.
+        saved: A prefix, a gated prompt with one gate a layer, weights that PEFT has a type for, or
+            any prompt whose slots stand in front of the input.
         lm: The LM.
         folder: Where the files go.
 
     Raises:
         ExportError: peft is not installed, or the prompt cannot be held exactly (with the reason).
     """
-    peft_of()
+    package = peft_of()
     # What stands in slots is folded with all that stands before the input.
     apart = saved.template.apart
     tensors, config = _held(saved.prompt if apart else SoftPrompt(front_rows(saved, lm)), lm)
+    if not hasattr(package.PeftType, config["peft_type"]):
+        raise ExportError(f"this peft has no {config['peft_type']} yet: pip install -U peft")
     write_aside(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
     write_json(folder / CONFIG, config)
 
@@ -149,7 +151,7 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
     peft_of()
     prompt = read_peft(folder, lm)  # its errors say what is wrong with the folder; peft's do not
     check_own(_held(prompt, lm)[1], folder)
-    # For LORA and ADAPTION_PROMPT, peft puts modules of its own into the model.
+    # For weights and ADAPTION_PROMPT, peft puts modules of its own into the model.
     inside = prompt.parts.gated is not None or prompt.parts.weights is not None
     model = loaded_by_peft(copy.deepcopy(lm.model) if inside else lm.model, folder)
 
@@ -177,6 +179,8 @@ def loaded_by_peft(base: Any, folder: Path) -> Any:
         warnings.simplefilter(
             "ignore", FutureWarning
         )  # between peft and transformers; a user can do nothing about it
+        # Of LN_TUNING on norms whose sizes peft cannot read, and of BEFT on maps without a bias.
+        warnings.filterwarnings("ignore", "Unsupported layer type|Detected that the base layer")
         return peft_of().PeftModel.from_pretrained(base, str(folder)).eval()
 
 
@@ -263,42 +267,6 @@ def _prefix(prompt: PrefixPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor],
     }
 
 
-def _low_rank(weights: Weights, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the configuration of LORA.
-
-    Raises:
-        ExportError: Some weights are not low-rank ones, or the ranks differ.
-    """
-    tensors = {
-        f"base_model.model.{name}.weight": tensor for name, tensor in weights.tensors.items()
-    }
-    if any(not name.endswith((".lora_A", ".lora_B")) for name in weights.tensors):
-        raise ExportError(
-            "of weights, PEFT holds low-rank ones (lora) exactly, and these are others: export "
-            "them as json"
-        )
-    ranks = {len(tensor) for name, tensor in weights.tensors.items() if name.endswith(".lora_A")}
-    if len(ranks) != 1:
-        raise ExportError(
-            f"a PEFT folder holds low-rank weights of one rank, and these have {sorted(ranks)}: "
-            "export them as json"
-        )
-    (rank,) = ranks
-    modules = {name.rpartition(".")[0] for name in weights.tensors}
-    return tensors, {
-        "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": rank,
-        "target_modules": sorted(modules),
-        "bias": "none",
-        "lora_dropout": 0.0,
-        # Conv1D, GPT-2's linear map, holds its matrix transposed.
-        "fan_in_fan_out": any(
-            type(lm.model.get_submodule(name)).__name__ == "Conv1D" for name in modules
-        ),
-    }
-
-
 #: Kind of prompt -> its tensors and configuration as PEFT holds it, if it has a form for the kind.
 _HOLDERS: dict[
     type[Prompt], Callable[[Any, LanguageModel], tuple[dict[str, Tensor], dict[str, Any]]]
@@ -306,7 +274,7 @@ _HOLDERS: dict[
     SoftPrompt: _vectors,
     PrefixPrompt: _prefix,
     GatedPrompt: adaption_files,
-    Weights: _low_rank,
+    Weights: weights_files,
 }
 
 
