@@ -207,8 +207,7 @@ class Engine:
 
     def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """The last hidden state of each row's last token, float32 on the CPU, see `WhiteBox`."""
-        lead = self._lm.lead[:1] or (self._lm.end,)
-        paths = [(*lead, *row) for row in rows]
+        paths = [(*(self._lm.lead[:1] or (self._lm.end,)), *row) for row in rows]
         return last_states(self._lm, paths, self._rows.limit).float().cpu().clone()
 
     def word_logits(self, prompt: Prompt, examples: ExampleIds) -> tuple[tuple[str, ...], Tensor]:

@@ -178,13 +178,10 @@ class Objective:
         return white_box.keys_values(ids).clone()
 
     def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """The LM's last hidden state at the end of each row; charges the rows' tokens.
+        """The LM's last hidden states at the ends of rows, shape `(rows, width)`, float32, charged.
 
         Args:
             rows: Token ids, which may be none; a special token before each row is charged, too.
-
-        Returns:
-            The states, shape `(rows, width)`; float32 on the CPU.
         """
         books, known = books_of(self), [[int(i) for i in row] for row in rows]
         white_box = books.inside("states")
@@ -211,9 +208,8 @@ class Objective:
             examples: Ids of search examples, shape `(examples,)`; None for all of `score_on`.
         """
         books = books_of(self)
-        return books.prices.of(
-            prompts, books.scored if examples is None else np.array(examples, dtype=np.int64)
-        )
+        ids = books.scored if examples is None else np.array(examples, dtype=np.int64)
+        return books.prices.of(prompts, ids)
 
     def training_price(self, prompt: Prompt) -> float:
         """What the forward passes of `loss` cost on all training examples once, without their lead.
