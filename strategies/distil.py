@@ -105,6 +105,7 @@ class _Taught(TrainedStrategy):
     def state(self) -> State:
         """That of training, and what the teacher predicted so far."""
         state = super().state()
+        assert state is not None
         taught = {f"taught.{i}": tensor for i, tensor in self._taught.items()}
         return State({**state.tensors, **taught}, state.data)
 

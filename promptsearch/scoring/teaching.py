@@ -122,7 +122,8 @@ class Teaching:
 
     def _nats(self, states: Tensor) -> Tensor:
         """Log-probabilities over the vocabulary, float32, shape `(tokens, vocabulary)`."""
-        return self._lm.passes.logits(states.to(self._lm.device, self._lm.dtype)).log_softmax(-1)
+        logits: Tensor = self._lm.passes.logits(states.to(self._lm.device, self._lm.dtype))
+        return logits.log_softmax(-1)
 
 
 def _choices(graded: Graded) -> Tensor:

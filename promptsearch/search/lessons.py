@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from promptsearch.errors import StrategyError
 from promptsearch.prompts.kinds import own_copy
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.text import TextPrompt
@@ -64,7 +65,8 @@ class Lessons:
         """
         books, teaching = self._inside()
         books.check_untouched()
-        (teacher,) = TextPrompt.among([own_copy(teacher)])
+        if not isinstance(teacher := own_copy(teacher), TextPrompt):
+            raise StrategyError(f"a text prompt teaches, got {teacher.noun}")
         ids, prices = checked_ids(examples, _known(books)), books.prices
         price = teaching.price(teacher, ids) + prices.of([], ids)
         books.ledger.charge(forward=price, reserve=prices.set_aside(books.space.length))
