@@ -6,9 +6,17 @@ arXiv:2201.03514. Equation 3: p = A z + p_0. Here z has few dimensions and is se
 are normal, with the deviation that lets A z vary as the LM's embeddings do where z is standard
 normal (Sun et al. 2022, "BBTv2", arXiv:2205.11200, section 3.2).
 
+There the deviation is alpha * s / (sqrt(d) * sigma), with that of the embeddings s, d dimensions
+and the first step size sigma of CMA-ES. CMA-ES goes by A z alone, where sigma cancels out: at first
+A z has the deviation alpha * s. The `sigma` here is their alpha; they take 1, and this file 0.5.
+
 Differs from the paper: 32 dimensions instead of 500, since a run here scores hundreds of prompts
-instead of 8,000; p_0 is made of words of the pool, without the pretrained prompts of the paper's
-sentence-pair tasks.
+instead of 8,000; p_0 is made of words drawn from the pool, where the authors' code has the tokens
+1000 to 1049, and for sentence pairs a pretrained prompt; a generation of 14 prompts instead of 20;
+no bounds (theirs are 5 in every dimension); and cross-entropy, where their code takes a hinge.
+Their first version drew A uniformly, with a deviation of 1 / sqrt(3 d), so that standard normal z
+move every number by 0.58, whatever the embeddings. `examples/black-box-tuning.yaml` is a study at
+the paper's number of calls, dimensions and generation.
 
 Beats random on the planted objective `separable`, within 600 evaluations. Its prompts have 32
 numbers, so A is square there and stretches some directions far more than others; where prompts have

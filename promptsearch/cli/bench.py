@@ -21,7 +21,7 @@ def bench_strategies(
         typer.Argument(
             metavar="[STRATEGY]...",
             help=(
-                "Names, or as in a study file 'optuna: {label: tpe, sampler: tpe}'; "
+                "Names, or as in a study file 'genetic: {label: near, neighbours: 5}'; "
                 "left out: all that search."
             ),
         ),
