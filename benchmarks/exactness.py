@@ -263,7 +263,8 @@ def wrong(prompt: Prompt, fault: str, lm: LanguageModel) -> Prompt | None:
         return None if fault in FAULTS[:2] else Weights(_changed(dict(prompt.tensors), fault))
     if fault == "a token swapped":
         return None
-    return type(prompt).load(_changed(dict(prompt.tensors), fault))  # type: ignore[attr-defined,no-any-return]
+    changed = _changed(dict(prompt.tensors), fault)  # type: ignore[attr-defined]
+    return type(prompt).load(changed)  # type: ignore[attr-defined,no-any-return]
 
 
 def _changed(tensors: dict[str, Tensor], fault: str) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from promptsearch import CalibratedPrompt, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.search.given import check_given, given_prompts
 
 #: Inputs without content by the method that reads them.
 _INPUTS = {"contextual": ("N/A", "", "[MASK]"), "pmi": ("",)}
@@ -61,17 +62,14 @@ class Calibrated(Strategy):
         method: Literal["either", "contextual", "pmi"] = "either",
     ) -> None:
         super().__init__(objective, seed=seed)
-        self._waiting = [*map(TextPrompt, prompts), *([TextPrompt("")] if empty else [])]
+        self._waiting = given_prompts(prompts, empty)
         self._methods = list(_INPUTS) if method == "either" else [method]
         self._proposed = False
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         """See that there is a prompt to score."""
-        if not options["prompts"] and not options["empty"]:
-            raise StrategyError(
-                "calibrated has nothing to score: give 'prompts', or leave 'empty' at true"
-            )
+        check_given("calibrated", options)
 
     def ask(self) -> Sequence[Prompt]:
         """The next prompt, with each of its corrections."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from promptsearch import Objective, Prompt, Strategy, TextPrompt
-from promptsearch.errors import StrategyError
+from promptsearch.search.given import check_given, given_prompts
 
 
 class Manual(Strategy):
@@ -34,15 +34,12 @@ class Manual(Strategy):
         empty: bool = True,
     ) -> None:
         super().__init__(objective, seed=seed)
-        self._waiting = [*map(TextPrompt, prompts), *([TextPrompt("")] if empty else [])]
+        self._waiting = given_prompts(prompts, empty)
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         """See that there is a prompt to score."""
-        if not options["prompts"] and not options["empty"]:
-            raise StrategyError(
-                "manual has nothing to score: give 'prompts', or leave 'empty' at true"
-            )
+        check_given("manual", options)
 
     def ask(self) -> Sequence[Prompt]:
         """All prompts, once."""

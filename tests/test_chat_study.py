@@ -88,7 +88,7 @@ def study(strategies, **changes):
         "name": "s",
         "model": "a-model",
         "task": "capitals",
-        "budget": 30_000,
+        "budget": 15_000,
         "seeds": 1,
         "length": 2,
         "score_on": 8,

@@ -105,6 +105,20 @@ def test_no_file_or_class_outgrows_a_reader() -> None:
     assert {name: count for name, count in classes.items() if count > 300} == {}
 
 
+def test_no_line_is_wider_than_a_page() -> None:
+    """Ruff does not count a comment to it or to mypy at the end of a line."""
+    files = [path for room in (".", "*") for path in ROOT.glob(f"{room}/*.py")]
+    for room in ("promptsearch", "tests"):
+        files += (ROOT / room).rglob("*.py")
+    wide = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in {*files}
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if len(line) > 100
+    ]
+    assert wide == []
+
+
 def test_docstrings_name_the_thing_before_they_say_of_what() -> None:
     bare = re.compile(r'^\s*("""|#: |\w+: )?Of ')
     found = [

@@ -123,7 +123,9 @@ def test_a_signal_while_the_command_line_is_imported_is_quiet() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("", STOPPED, 130)
 
 
-def test_a_study_that_is_stopped_is_reported_and_goes_on(tiny, films, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_study_that_is_stopped_is_reported_and_goes_on(  # type: ignore[no-untyped-def]
+    tiny, films, tmp_path: Path
+) -> None:
     before = [signal.getsignal(number) for number, _ in CODES]
     study = {
         "budget": 9_000,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from operator import attrgetter, is_
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from promptsearch.errors import Tampered
 
@@ -40,18 +40,21 @@ class Guard:
     is done to other packages, through frames, or through the garbage collector.
 
     It looks at some thousands of values after every call of a strategy: what can be compared
-    without a step of Python for each value is.
+    without a step of Python for each value is. To note them takes longer than to look at them, so
+    guards of one library share their notes.
     """
 
+    _latest: ClassVar[_Notes | None] = None
+
     def __init__(self) -> None:
-        # A module or class, all that it holds, and what of that is watched.
-        self._values: list[tuple[Any, Mapping[str, Any], dict[str, Any]]] = []
-        self._functions: list[FunctionType] = []
-        self._sizes: list[tuple[type, int, frozenset[str]]] = []
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] == _PACKAGE and isinstance(module, ModuleType):
-                self._note(module)
-        self._codes = list(map(_code, self._functions))
+        modules = {
+            name: module
+            for name, module in list(sys.modules.items())
+            if name.partition(".")[0] == _PACKAGE and isinstance(module, ModuleType)
+        }
+        if Guard._latest is None or not Guard._latest.hold(modules):
+            Guard._latest = _Notes(modules)
+        self._notes = Guard._latest
 
     def check(self) -> None:
         """Compare the library's code with what it was, and put back what was replaced.
@@ -59,12 +62,46 @@ class Guard:
         Raises:
             Tampered: Something was replaced, which the error names.
         """
-        changed = self._put_back()
+        changed = self._notes.put_back()
         if changed:
             raise Tampered(
                 f"the strategy's code replaced {', '.join(changed[:3])}, which is the library's "
                 "own and was put back: write what you need into your own class"
             )
+
+
+class _Notes:
+    """What modules and their classes hold.
+
+    Args:
+        modules: The modules, by name.
+    """
+
+    def __init__(self, modules: Mapping[str, ModuleType]) -> None:
+        self._modules = modules
+        # A module or class, all that it holds, and what of that is watched.
+        self._values: list[tuple[Any, Mapping[str, Any], dict[str, Any]]] = []
+        self._functions: list[FunctionType] = []
+        self._sizes: list[tuple[type, int, frozenset[str]]] = []
+        for module in modules.values():
+            self._note(module)
+        self._codes = list(map(_code, self._functions))
+        self._lengths = self._held()
+
+    def hold(self, modules: Mapping[str, ModuleType]) -> bool:
+        """Whether notes of these modules would be the same now."""
+        return (
+            modules == self._modules
+            and self._held() == self._lengths
+            and all(
+                all(map(is_, map(names.get, fixed), fixed.values()))
+                for _, names, fixed in self._values
+            )
+            and list(map(_code, self._functions)) == self._codes
+        )
+
+    def _held(self) -> list[int]:
+        return [len(names) for _, names, _ in self._values]
 
     def _note(self, module: ModuleType) -> None:
         names = vars(module)
@@ -96,7 +133,7 @@ class Guard:
             if isinstance(inner, FunctionType):
                 self._functions.append(inner)
 
-    def _put_back(self) -> list[str]:
+    def put_back(self) -> list[str]:
         """The names of what was replaced, all of which is put back."""
         changed = []
         for owner, names, fixed in self._values:

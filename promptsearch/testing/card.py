@@ -113,7 +113,11 @@ def pretended_card() -> Iterator[torch.device]:
         RuntimeError: add: expected all tensors on one device, got card:0 and cpu
     """
     _register()
-    with patch("torch.inference_mode", _inference_mode), _Functions(), _Operations():  # type: ignore[no-untyped-call]
+    with (
+        patch("torch.inference_mode", _inference_mode),
+        _Functions(),
+        _Operations(),  # type: ignore[no-untyped-call]
+    ):
         yield torch.device(NAME, 0)
 
 

@@ -21,11 +21,14 @@ class TestPEZ(StrategyConformance):
     strategy = PEZ
     options = {"batch": 4, "interval": 1}
     planted = "separable"
+    few = 30
 
 
 class TestFromVectors(StrategyConformance):
     strategy = PEZ
     options = {"batch": 4, "interval": 1}
+    seeds = 5
+    few = 30
 
     def start(self, objective, seed):
         generator = torch.Generator().manual_seed(seed)

@@ -19,18 +19,22 @@ class TestReparametrised(StrategyConformance):
     strategy = PrefixTuning
     options = {"interval": 2, "batch": 4, "rate": 0.01, "hidden": 16}
     planted = "separable"
+    few = 30
 
 
 class TestDirect(StrategyConformance):
     strategy = PrefixTuning
     options = {"reparametrise": False, "interval": 2, "batch": 4, "rate": 0.05}
     planted = "separable"
+    seeds = 5
+    few = 30
 
 
 class TestRandomStart(StrategyConformance):
     strategy = PrefixTuning
     options = {"init": "random", "interval": 2, "batch": 4, "rate": 0.01, "hidden": 16, "layers": 1}
     planted = None  # the search is that of `TestReparametrised`
+    few = 30
 
 
 def objective(evaluations=40, **given):

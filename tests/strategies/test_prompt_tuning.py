@@ -19,18 +19,23 @@ class TestPromptTuning(StrategyConformance):
     strategy = PromptTuning
     options = {"interval": 2, "batch": 4, "rate": 0.05}
     planted = "separable"
+    few = 30
 
 
 class TestAdafactor(StrategyConformance):
     strategy = PromptTuning
     options = {"interval": 2, "batch": 4, "rate": 0.05, "optimizer": "adafactor"}
     planted = "separable"
+    seeds = 5
+    few = 30
 
 
 class TestRangeTest(StrategyConformance):
     strategy = PromptTuning
     options = {"interval": 2, "batch": 4, "rate": "auto"}
     planted = "separable"
+    seeds = 5
+    few = 30
 
 
 def objective(evaluations=40):

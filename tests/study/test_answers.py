@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from promptsearch.scoring import Engine
 from promptsearch.search.proposer import LocalProposing
 from promptsearch.statistics import Sample, interval
 from promptsearch.study.config import parse_config
+from promptsearch.study.execution.lease import LEASES
 from promptsearch.study.forecast import forecast
 from promptsearch.tasks.answered import chosen, generated
 from promptsearch.tasks.decoding import Decoding
@@ -114,7 +116,7 @@ def text_task(metric="exact_match", metrics=(), **changes):
 def study(strategies, **changes):
     return {
         "name": "s",
-        "budget": 40_000,
+        "budget": 20_000,
         "length": 2,
         "score_on": 8,
         "seeds": 1,
@@ -213,7 +215,7 @@ def test_choices_have_the_numbers_that_they_had_and_further_metrics(tiny, films,
     ids=["loss", "selected", "followed"],
 )
 def test_a_run_killed_at_any_moment_finds_its_answers_again(
-    changes, stages, llama, tmp_path, killed_at, monkeypatch
+    changes, stages, llama, tmp_path, monkeypatch
 ):
     def work(folder):
         compare(
@@ -223,26 +225,26 @@ def test_a_run_killed_at_any_moment_finds_its_answers_again(
             task=text_task(EASE),
         )
 
-    moments, writes = [], 0
+    torn = []
 
-    def counted(file):
-        nonlocal writes
-        writes += 1
+    def copied(file):
+        """Copy what a kill right after each line would have left."""
         logs = list((tmp_path / "whole").rglob("evaluations.jsonl"))
-        if logs and len(logs[0].read_bytes().splitlines()) > len(moments):
-            moments.append(writes)
+        if logs and len(logs[0].read_bytes().splitlines()) > len(torn):
+            torn.append(tmp_path / f"torn{len(torn)}")
+            shutil.copytree(tmp_path / "whole", torn[-1], ignore=shutil.ignore_patterns(LEASES))
 
-    monkeypatch.setattr(os, "fsync", counted)
-    work(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", copied)
+        work(tmp_path / "whole")
     whole, lines = results_of(tmp_path / "whole"), lines_of(tmp_path / "whole")
     assert [line["stage"] for line in lines if line["stage"] != "search"] == stages
-    # Right after each line from the last of the search on.
-    for moment in moments[-len(stages) - 1 :]:
-        torn = tmp_path / str(moment)
-        assert killed_at(moment, lambda torn=torn: work(torn))
-        work(torn)
-        assert without_times(results_of(torn)) == without_times(whole)
-        assert without_times(lines_of(torn)) == without_times(lines)
+    # From the last line of the search on.
+    for folder in torn[-len(stages) - 1 :]:
+        assert not results_of(folder)
+        work(folder)
+        assert without_times(results_of(folder)) == without_times(whole)
+        assert without_times(lines_of(folder)) == without_times(lines)
 
 
 def test_answers_are_charged_as_they_come_and_never_on_the_test_split(llama, tmp_path):

@@ -111,7 +111,9 @@ def test_a_metric_that_fails_at_the_end_costs_no_run_its_results(  # type: ignor
         assert "ValueError: too few" in (here / "out" / name).read_text("utf-8").replace("\\", "")
 
 
-def test_a_metric_that_works_is_recorded_with_what_reports_need(tiny, films, here: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_metric_that_works_is_recorded_with_what_reports_need(  # type: ignore[no-untyped-def]
+    tiny, films, here: Path
+) -> None:
     (here / "own.py").write_text(
         "def share(labels, predictions): return float((labels == predictions).mean())\n"
     )
