@@ -181,8 +181,9 @@ def report(found: dict[str, Any]) -> str:
         f"the end of the answer, prompts of {LENGTH} tokens,",
         "SmolLM2-135M-Instruct in bfloat16 on one thread of "
         f"{found['machine']['cpu']}, {WIDTH} candidates a step on both sides, so that the time "
-        "holds several",
-        "steps. nanoGCG runs its own loop with what else it has by default: it draws from the best "
+        "holds two to four",
+        "steps: this is the beginning of a search. nanoGCG runs its own loop with what else it has "
+        "by default: it draws from the best",
         "256 tokens of a position, reads its losses in bfloat16,",
         "goes on from a worse prompt too, and drops prompts that read otherwise when they are read "
         f"again. Ours draws from the best {OPTIONS['top']}. Both draw from the",

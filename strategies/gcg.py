@@ -20,7 +20,8 @@ target string; the present prompt stays where no candidate is better (in Algorit
 replaced); there are some candidates instead of 512. Losses on different examples do not compare, so
 the prompts of the buffer are scored again with the candidates of each step. Only exchanges that are
 better than the present prompt are joined, each at a position of its own; in I-GCG it is the best
-ones, whatever they are worth.
+ones, whatever they are worth. `merge` pays at equal work on random targets, see
+`results/benchmarks/gcg-targets.md`; `momentum` is off, since nothing measured here speaks for it.
 
 Beats random on the planted objectives `separable` and `pairwise`.
 """
