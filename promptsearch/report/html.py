@@ -18,6 +18,7 @@ from promptsearch.report import (
     further,
     lengths,
     notation,
+    papers,
     projection,
     sizes,
     training,
@@ -54,6 +55,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         sizes=sizes,
         lengths=lengths,
         training=training,
+        papers=papers,
         projection=projection,
         bars=bars,
         further=further,
@@ -72,7 +74,12 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns=columns | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS,
+        columns=columns
+        | ensembles.COLUMNS
+        | sizes.COLUMNS
+        | projection.COLUMNS
+        | training.COLUMNS
+        | papers.columns(tasks),
     )
 
 
