@@ -34,6 +34,7 @@ from cmaes import CMA
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, SoftPrompt, Strategy
+from promptsearch.records.run import Paper
 from promptsearch.search.options import Count, Positive
 
 #: The loss that CMA-ES is told of a failed prompt: any large number, since CMA-ES only compares.
@@ -58,6 +59,7 @@ class BlackBoxTuning(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
+    paper: ClassVar[Paper | None] = Paper(8_000, "prompts", "calls of the model (section 4)")
 
     def __init__(
         self,

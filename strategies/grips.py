@@ -28,6 +28,7 @@ from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.instructions import VARIATION, read_instruction
 from promptsearch.search.options import Count
 
@@ -75,6 +76,7 @@ class Grips(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    paper: ClassVar[Paper | None] = Paper(50, "prompts", "10 steps of 5 (section 4)")
     starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
     def __init__(

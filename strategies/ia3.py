@@ -24,6 +24,7 @@ from torch import nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.encoders import NamedTensors, attention_maps
 from promptsearch.search.training_options import Rate
 
@@ -39,6 +40,7 @@ class IA3(TrainedStrategy):
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
+    paper: ClassVar[Paper | None] = Paper(1_000, "steps", "of 8 examples each (section 3.5)")
 
     def __init__(
         self, objective: Objective, *, seed: int, rate: Rate = 0.01, **training: Any

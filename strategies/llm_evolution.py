@@ -25,6 +25,7 @@ from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.instructions import FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
 
@@ -77,6 +78,9 @@ class LLMEvolution(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    paper: ClassVar[Paper | None] = Paper(
+        110, "prompts", "10 at first and in each of 10 steps (section 4)"
+    )
     starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
     def __init__(

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TextPrompt, TrainedStrategy
 from promptsearch.errors import StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.training_options import Rate
 
 #: How many of the most frequent words a start is drawn from (section 3.2).
@@ -51,6 +52,7 @@ class PromptTuning(TrainedStrategy):
     """
 
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, SoftPrompt, TextPrompt})
+    paper: ClassVar[Paper | None] = Paper(30_000, "steps", "of 32 examples each (section 3)")
 
     def __init__(
         self,

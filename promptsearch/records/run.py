@@ -188,6 +188,21 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True)
+class Paper:
+    """What a run of a strategy takes in its paper.
+
+    Args:
+        count: How many there are of the unit.
+        unit: Distinct prompts that are scored, or optimizer steps.
+        told: How the paper or its authors' code says it.
+    """
+
+    count: int
+    unit: Literal["prompts", "steps"]
+    told: str
+
+
+@dataclass(frozen=True)
 class NoExportRecord:
     """Why the winner of a run has no export.
 
@@ -230,6 +245,7 @@ class RunRecord:
             where it was recorded before strategies said so.
         flops: The floating-point operations that its tokens stand for; None where sizes of models
             are not known, and in records of older prices.
+        paper: What a run takes in the strategy's paper; None where nobody said so.
     """
 
     status: Literal["done"] = "done"
@@ -267,6 +283,7 @@ class RunRecord:
     cost: float | None = None
     control: bool | None = None
     flops: float | None = None
+    paper: Paper | None = None
     select_curve: tuple[tuple[int, float], ...] = ()
 
     def told(self, length: int) -> SettingsRecord:

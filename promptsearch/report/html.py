@@ -19,6 +19,7 @@ from promptsearch.report import (
     further,
     lengths,
     notation,
+    papers,
     projection,
     sizes,
     training,
@@ -55,6 +56,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         sizes=sizes,
         lengths=lengths,
         training=training,
+        papers=papers,
         projection=projection,
         bars=bars,
         front=front,
@@ -74,7 +76,12 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns=columns | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS,
+        columns=columns
+        | ensembles.COLUMNS
+        | sizes.COLUMNS
+        | projection.COLUMNS
+        | training.COLUMNS
+        | papers.columns(tasks),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import isnan
 
 from promptsearch.records.results import Results
@@ -18,6 +19,7 @@ from promptsearch.report import (
     front,
     further,
     lengths,
+    papers,
     projection,
     sizes,
     training,
@@ -95,6 +97,7 @@ def to_markdown(results: Results) -> str:
         counted=any(task.counted for task in tasks),
     )
     columns = known | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS
+    columns |= papers.columns(tasks)
     lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
     return "\n".join(lines) + "\n"
 
@@ -154,7 +157,10 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
         [[code(label, in_table=True), *cells] for label, *cells in takes],
     )
     lines += ["", sizes.sentence(model)]
-    lines += _ensembles(task) + _projection(task) + _training(task)
+    together = [ensembles.cells(*each) for each in ensembles.together(task)]
+    lines += _named(ensembles.TOLD, ensembles.COLUMNS, together)
+    lines += _projection(task) + _training(task)
+    lines += _named("Beside the papers", papers.COLUMNS, map(papers.cells, papers.known(task)))
     if task.against:
         lines += ["", f"{escape(task.against.told)}:", ""]
         held = best_control.cells(task.against)
@@ -171,12 +177,10 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     return lines
 
 
-def _ensembles(task: TaskSummary) -> list[str]:
-    """The part "Ensembles of the seeds"; empty where no row has several members."""
-    told = [ensembles.cells(*each) for each in ensembles.together(task)]
-    rows = [[code(label, in_table=True), *cells] for label, *cells in told]
-    table = table_lines(["strategy", *ensembles.COLUMNS], rows)
-    return ["", f"{ensembles.TOLD}:", "", *table] if rows else []
+def _named(title: str, columns: Iterable[str], told: Iterable[list[str]]) -> list[str]:
+    """A part that is one table, whose first column names rows; empty where it has none."""
+    rows = [[code(label, in_table=True), *map(escape, rest)] for label, *rest in told]
+    return ["", f"{title}:", "", *table_lines(["strategy", *columns], rows)] if rows else []
 
 
 def _further(task: TaskSummary) -> list[str]:

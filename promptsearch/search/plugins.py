@@ -13,6 +13,7 @@ from typing import Any
 from promptsearch.errors import StrategyError, UnknownName
 from promptsearch.importing import load_named
 from promptsearch.prompts.kinds import KINDS
+from promptsearch.records.run import Paper
 from promptsearch.search.calling import strangers_code
 from promptsearch.search.listing import known_strategies
 from promptsearch.search.objective import Objective
@@ -88,6 +89,10 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
         "writes": (
             lambda x: some(x, lambda each: isinstance(each, str)),
             'a set of names of options, as frozenset({"file"})',
+        ),
+        "paper": (
+            lambda x: x is None or isinstance(x, Paper),
+            'Paper(8_000, "prompts", "section 4"), or None',
         ),
         "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
         **{

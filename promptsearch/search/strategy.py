@@ -28,6 +28,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
+from promptsearch.records.run import Paper
 from promptsearch.records.scores import Evaluation
 from promptsearch.search.diagnosis import Training
 from promptsearch.search.objective import FINALISTS, Objective
@@ -112,6 +113,9 @@ class Strategy(ABC):
     #: The kinds of another run's winner that it can start from; where the study file names a run,
     #: the winner is `objective.start`.
     starts_from: ClassVar[frozenset[type]] = frozenset()
+
+    #: What a run takes in its paper, which the report shows beside what it took here.
+    paper: ClassVar[Paper | None] = None
 
     def __init__(self, objective: Objective, *, seed: int) -> None:
         self.objective = objective

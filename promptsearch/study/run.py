@@ -297,6 +297,7 @@ class Run:
             access=self.strategy.access.value,
             searches=self.strategy.searches,
             control=self.strategy.control,
+            paper=self.strategy.paper,
             reference=self.reference,
             deterministic=self.deterministic,
             budget=self.budget,

@@ -149,6 +149,8 @@ def test_every_run_ends_within_its_budget_and_tells_what_it_spent(finished):
         assert losses == sorted(losses, reverse=True)
     assert found["films/prompt_tuning/seed0"]["ledger"]["backward"] > 0
     assert found["films/random/seed0"]["ledger"]["backward"] == 0
+    assert found["films/prompt_tuning/seed0"]["paper"]["count"] == 30_000
+    assert found["films/random/seed0"]["paper"] is None
 
 
 def test_the_test_split_is_read_once_after_the_winner_is_chosen(finished):
