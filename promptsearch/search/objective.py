@@ -277,8 +277,7 @@ class Objective:
             rng: The generator that draws them.
             size: The number of examples; they are drawn without replacement where there are enough.
         """
-        training = self.training
-        return rng.choice(training, size=size, replace=size > len(training))
+        return rng.choice(self.training, size=size, replace=size > len(self.training))
 
     def examples(self, ids: ArrayLike) -> list[Example]:
         """Search examples by id."""
