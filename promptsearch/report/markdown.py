@@ -135,11 +135,8 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     if task.sweeps:
         columns = lengths.lengths(task)
         table = [lengths.cells(rows, columns) for rows in task.sweeps]
-        lines += [
-            "",
-            f"{escape(task.info.metric)} against prompt length. {lengths.chosen(task)} (\\*).",
-            "",
-        ]
+        metric = escape(task.info.metric)
+        lines += ["", f"{metric} against prompt length. {lengths.chosen(task)} (\\*).", ""]
         rows = [[code(name, in_table=True), *map(escape, numbers)] for name, *numbers in table]
         lines += table_lines(["strategy", *map(str, columns)], rows)
     if told := front.told(task):
