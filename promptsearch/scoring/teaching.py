@@ -122,8 +122,9 @@ class Teaching:
 
     def _nats(self, states: Tensor) -> Tensor:
         """Log-probabilities over the vocabulary, float32, shape `(tokens, vocabulary)`."""
-        logits: Tensor = self._lm.passes.logits(states.to(self._lm.device, self._lm.dtype))
-        return logits.log_softmax(-1)
+        logits = self._lm.passes.logits(states.to(self._lm.device, self._lm.dtype))
+        nats: Tensor = logits.log_softmax(-1)
+        return nats
 
 
 def _choices(graded: Graded) -> Tensor:

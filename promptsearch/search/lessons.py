@@ -65,14 +65,14 @@ class Lessons:
         """
         books, teaching = self._inside()
         books.check_untouched()
-        if not isinstance(teacher := own_copy(teacher), TextPrompt):
-            raise StrategyError(f"a text prompt teaches, got {teacher.noun}")
+        if not isinstance(prompt := own_copy(teacher), TextPrompt):
+            raise StrategyError(f"a text prompt teaches, got {prompt.noun}")
         ids, prices = checked_ids(examples, _known(books)), books.prices
-        price = teaching.price(teacher, ids) + prices.of([], ids)
+        price = teaching.price(prompt, ids) + prices.of([], ids)
         books.ledger.charge(forward=price, reserve=prices.set_aside(books.space.length))
         books.ledger.computed += price  # the same in a run that goes on, whatever is kept
         prices.met(ids)
-        return teaching.predictions(teacher, ids)
+        return teaching.predictions(prompt, ids)
 
     def divergence(
         self, numbers: Numbers, examples: ArrayLike, predictions: Sequence[Tensor]
