@@ -240,8 +240,10 @@ def rewards(evaluation: Evaluation, kind: str) -> Floats:
         evaluation: The scores, losses in nats.
         kind: `loss` or `gap`.
     """
-    if kind == "loss":
-        return np.where(np.isfinite(evaluation.values), -evaluation.values, np.nan)
     gap = 2 * np.exp(-evaluation.losses) - 1  # p less what is left for all others
-    found: Floats = (np.where(gap > 0, RIGHT, WRONG) * gap).mean(1)
+    found: Floats = (
+        np.where(np.isfinite(evaluation.values), -evaluation.values, np.nan)
+        if kind == "loss"
+        else (np.where(gap > 0, RIGHT, WRONG) * gap).mean(1)
+    )
     return found
