@@ -34,6 +34,7 @@ Beats random on the planted objectives `separable` and `pairwise`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
@@ -224,13 +225,14 @@ def path_loss(q: Tensor, target: Tensor, tokens: Tensor, values: Tensor) -> Tens
         tokens: The prompts, indices into the pool, shape `(prompts, length)`.
         values: Their rewards r, shape `(prompts,)`.
     """
-    size = np.log(q.shape[-1])  # V is 0 where all tokens have the same Q of 0
+    size = math.log(q.shape[-1])  # V is 0 where all tokens have the same Q of 0
     gains = q.gather(-1, tokens[..., None])[..., 0] - (q.logsumexp(-1) - size)  # A
     before = target.logsumexp(-1) - size  # V'(s_t)
     after = torch.cat([before[:, 1:], values[:, None]], 1)  # V'(s_t+1)
     rest = gains.flip(1).cumsum(1).flip(1)
     errors = (gains - (after - before)).square() + (rest - (values[:, None] - before)).square()
-    return errors.sum(1).mean() / 2
+    loss: Tensor = errors.sum(1).mean() / 2
+    return loss
 
 
 def rewards(evaluation: Evaluation, kind: str) -> Floats:
@@ -240,8 +242,10 @@ def rewards(evaluation: Evaluation, kind: str) -> Floats:
         evaluation: The scores, losses in nats.
         kind: `loss` or `gap`.
     """
-    if kind == "loss":
-        return np.where(np.isfinite(evaluation.values), -evaluation.values, np.nan)
     gap = 2 * np.exp(-evaluation.losses) - 1  # p less what is left for all others
-    found: Floats = (np.where(gap > 0, RIGHT, WRONG) * gap).mean(1)
+    found: Floats = (
+        np.where(np.isfinite(evaluation.values), -evaluation.values, np.nan)
+        if kind == "loss"
+        else (np.where(gap > 0, RIGHT, WRONG) * gap).mean(1)
+    )
     return found

@@ -196,11 +196,7 @@ class Engine:
         return self._lm.weights
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """The keys and values of tokens at a row's very start, on the CPU.
-
-        Args:
-            ids: The tokens' ids; there is a row for each, float32, shape `(tokens, *prefix_shape)`.
-        """
+        """The keys and values of tokens at a row's very start, float32 on the CPU, see `Open`."""
         (found,) = keys_values(self._lm, [tuple(ids)], None, self._rows.limit)
         rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
         return rows

@@ -130,6 +130,7 @@ class Teaching:
 def _choices(graded: Graded) -> Tensor:
     """The log-probabilities of one prompt's choices, shape `(examples, choices)`."""
     assert graded.choices is not None
+    rows: Tensor
     (rows,) = graded.choices
     return rows
 

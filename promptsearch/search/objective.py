@@ -111,8 +111,7 @@ class Objective:
 
         This is the gradient with respect to one-hot vectors that pick the tokens' embeddings: at
         each position, a token with a lower number than the present one promises a lower loss. It
-        covers the tokens that may be proposed, which are those of the pool. It is charged as `loss`
-        is.
+        covers the tokens of the pool, which may be proposed, and is charged as `loss` is.
 
         Args:
             prompt: A prompt of the space.
@@ -160,17 +159,10 @@ class Objective:
         return read_answers(books_of(self), prompts, examples)
 
     def keys_values(self, ids: Sequence[int]) -> Tensor:
-        """Keys and values of a text, for a prefix to start from; charges its tokens.
+        """Keys and values of a text, shape `(tokens, *prefix_shape)`; charges its tokens.
 
         Args:
             ids: Token ids of the text, which stands at the very start of a row, shape `(tokens,)`.
-
-        Returns:
-            Keys and values, shape `(tokens, *prefix_shape)`.
-
-        Raises:
-            BudgetExhausted: The tokens cost more than is left.
-            StrategyError: As in `loss`.
         """
         books, ids = books_of(self), [int(i) for i in ids]
         white_box = books.inside("keys and values")
@@ -178,10 +170,10 @@ class Objective:
         return white_box.keys_values(ids).clone()
 
     def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """The LM's last hidden states at the ends of rows, shape `(rows, width)`, float32, charged.
+        """The LM's last hidden state at the end of each row, float32, shape `(rows, width)`.
 
         Args:
-            rows: Token ids, which may be none; a special token before each row is charged, too.
+            rows: Token ids, maybe none; they are charged, and a special token before each row.
         """
         books, known = books_of(self), [[int(i) for i in row] for row in rows]
         white_box = books.inside("states")
