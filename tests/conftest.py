@@ -125,6 +125,14 @@ def tiny():
     return LanguageModel(*tiny_model("llama"), name="tiny-llama")
 
 
+@pytest.fixture(scope="session")
+def real():
+    """The real model, in float32, for tests marked `real`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converter, the first time
+        return LanguageModel.load("smollm2-135m-instruct")
+
+
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def lm(request):
     """A tiny model of each architecture, which a module may use up."""

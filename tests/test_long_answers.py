@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import pytest
-import yaml
-from typer.testing import CliRunner
 
 from promptsearch import Task, compare
-from promptsearch.cli import app
-from promptsearch.export import verify
+from promptsearch.export import export_run, verify
 
 SHORT = (" a weak evening at the pictures", " a strong evening at the pictures")
 LONG = (
@@ -55,21 +51,26 @@ def reviews():
     return [{"text": text, "label": label} for text, label in found.items()]
 
 
-@pytest.mark.parametrize("answers", [SHORT, LONG])
-def test_a_run_keeps_its_export(tiny, tmp_path, answers):
-    task = Task.from_rows(
+def films(answers, size):
+    """A task of choice between two long answers, with so many examples a split."""
+    return Task.from_rows(
         reviews(),
         template="{prompt} {text}. It was{answer}",
         label="label",
         answers=dict(enumerate(answers)),
-        splits={"search": 8, "select": 8, "test": 8},
+        splits={"search": size, "select": size, "test": size},
         name="films",
     )
+
+
+@pytest.mark.parametrize("answers", [SHORT, LONG])
+def test_a_run_keeps_its_export(tiny, tmp_path, answers):
+    task = films(answers, 8)
     soft = {"prompt_tuning": {"interval": 4, "batch": 4, "rate": 0.05}}
-    given = {"budget": 20_000, "length": 2, "seeds": 3, "strategies": ["random", soft]}
+    given = {"budget": 20_000, "length": 2, "seeds": 2, "strategies": ["random", soft]}
     results = compare(given | {"name": "s"}, out=tmp_path, model=tiny, task=task)
     assert (
-        len(results.runs) == 6
+        len(results.runs) == 4
         and not results.failed
         and not any(run.export for run in results.runs)
     )
@@ -78,38 +79,10 @@ def test_a_run_keeps_its_export(tiny, tmp_path, answers):
 
 
 @pytest.mark.real
-def test_so_does_one_of_the_real_model(tmp_path):
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reviews()))
-    given = {
-        "name": "long-choices",
-        "model": "smollm2-135m-instruct",
-        "task": {
-            "data": {"path": "data.jsonl"},
-            "template": "{prompt} {text}. It was{answer}",
-            "label": "label",
-            "answers": dict(enumerate(LONG)),
-            "splits": {"search": 4, "select": 4, "test": 4},
-        },
-        "length": 2,
-        "pool": 500,
-        "budget": 3_000,
-        "dtype": "float32",
-        "seeds": 1,
-        "strategies": ["random", "prompt_tuning"],
-    }
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(given))
-    found = CliRunner().invoke(
-        app, ["compare", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--quiet"]
-    )
-    assert found.exit_code == 0 and "no export" not in found.output
-    runs = {
-        strategy: next((tmp_path / "out").glob(f"*/{strategy}/seed0"))
-        for strategy in ("random", "prompt_tuning")
-    }
-    for strategy, to in (
-        ("random", "vllm"),
-        ("prompt_tuning", "peft"),
-    ):
-        out = tmp_path / to
-        command = ["export", str(runs[strategy]), "--to", to, "--out", str(out)]
-        assert CliRunner().invoke(app, command).exit_code == 0, to
+def test_so_does_one_of_the_real_model(real, tmp_path):
+    given = {"name": "long-choices", "length": 2, "pool": 500, "budget": 3_000, "seeds": 1}
+    given |= {"dtype": "float32", "strategies": ["random", "prompt_tuning"]}
+    results = compare(given, out=tmp_path / "out", model=real, task=films(LONG, 4))
+    assert len(results.runs) == 2 and not any(run.export for run in results.runs)
+    for strategy, to in (("random", "vllm"), ("prompt_tuning", "peft")):
+        export_run(tmp_path / "out/films" / strategy / "seed0", to, tmp_path / to, model=real)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from promptsearch import HardPrompt, LanguageModel, SoftPrompt, Task, TextPrompt
+from promptsearch import HardPrompt, SoftPrompt, Task, TextPrompt
 from promptsearch.export import export_run
 from promptsearch.export.saved import SavedPrompt, write_saved
 from promptsearch.prompts.space import PromptSpace
@@ -46,10 +45,8 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def lm():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the converter, the first time
-        return LanguageModel.load("smollm2-135m-instruct")
+def lm(real):
+    return real
 
 
 @pytest.fixture(scope="module")
