@@ -20,7 +20,7 @@ from promptsearch.testing.planted import PlantedScorer, planted_objective
 class TestReflect(StrategyConformance):
     strategy = Reflect
     planted = "separable"
-    evaluations = 200
+    evaluations, seeds = 150, 6
 
 
 RULES = 4
