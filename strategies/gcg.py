@@ -129,7 +129,8 @@ class GCG(Strategy):
             # Zhang and Wei, Algorithm 1: the mean of all gradients so far, the last one with the
             # largest weight.
             before = gradient if self._mean is None else self._mean
-            self._mean = gradient = self._momentum * before + (1 - self._momentum) * gradient
+            mean = self._momentum * before + (1 - self._momentum) * gradient
+            self._mean = gradient = mean.astype(np.float32)
         return Ask([*self.buffer, *self._changed(gradient)], examples)
 
     def _changed(
