@@ -123,15 +123,13 @@ class Teaching:
     def _nats(self, states: Tensor) -> Tensor:
         """Log-probabilities over the vocabulary, float32, shape `(tokens, vocabulary)`."""
         logits = self._lm.passes.logits(states.to(self._lm.device, self._lm.dtype))
-        nats: Tensor = logits.log_softmax(-1)
-        return nats
+        return logits.log_softmax(-1)
 
 
 def _choices(graded: Graded) -> Tensor:
     """The log-probabilities of one prompt's choices, shape `(examples, choices)`."""
     assert graded.choices is not None
-    rows: Tensor
-    (rows,) = graded.choices
+    rows: Tensor = graded.choices[0]
     return rows
 
 
