@@ -157,6 +157,7 @@ ASKING = [
     {"llm_proposed": {}},
     {"llm_evolution": {}},
     {"grips": {"substitute": "proposer"}},
+    {"joint": {}},
 ]
 
 
