@@ -37,6 +37,7 @@ ROWS: tuple[dict[str, Any], ...] = (
     {"gcg": {}},
     {"genetic": {}},
     {"grips": {"prompts": ["The movie is good"]}},
+    {"joint": {"prompts": ["The movie", "A story"], "proposals": 0, "shots": 1}},
     {"llama_adapter": {}},
     {"llm_evolution": {"prompts": ["The movie", "A story"]}},
     {"llm_proposed": {"batch": 2, "longest": 8, "examples": 2}},

@@ -26,21 +26,9 @@ from pydantic import Field
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.records.run import Paper
-from promptsearch.search.instructions import FROM_EXAMPLES, Instructions, solved
+from promptsearch.search.instructions import CROSSING, FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
 
-#: The request of `ga`, section 3.2: crossover and mutation of two parents.
-_CROSS = """First: Write the plural of the word.
-Second: What are many of these called?
-New: Write what many of these are called.
-
-First: Does the guest like the restaurant? Answer yes or no.
-Second: Say whether this guest was happy.
-New: Was the guest happy with the restaurant, yes or no?
-
-First: {}
-Second: {}
-New:"""
 #: The request of `de`, section 3.3: two instructions whose differences count, the present one, and
 #: the best one.
 _DIFFER = """First: Write the plural of the word.
@@ -176,7 +164,9 @@ class LLMEvolution(Strategy):
                 reverse=True,
             )
             found.append(
-                _CROSS.format(self.living[first][1], self.living[second[0] if second else first][1])
+                CROSSING.format(
+                    self.living[first][1], self.living[second[0] if second else first][1]
+                )
             )
         return found
 

@@ -10,9 +10,11 @@ where one deletion is scored at a time, and steepest-ascent where all are.
 
 Differs from the paper: several draws of examples compete in the first generation, and the survivors
 are the best of old and new, so that the best prompt stays a parent; the program keeps the children
-alone. A walk that no deletion leads on ends, and another begins from other examples. Losses are
-compared by their difference, since their ratio, which the program takes, turns round where numbers
-are negative. No prompt is scored twice. The core ranks prompts again on other examples at the end.
+alone. No child loses more than an eighth of its parent, so that short prompts are cut with care.
+Where the survivors have no new children, others begin; where a walk finds no deletion to take,
+another begins. Losses are compared by their difference, since their ratio, which the program takes,
+turns round where numbers are negative. No prompt is scored twice. The core ranks prompts again on
+other examples at the end.
 
 A prompt is a text. A deletion may let the rest be read as other tokens than it consisted of before:
 the child then is what the model reads of its text, and is left out where that is no shorter, or
@@ -37,7 +39,7 @@ from promptsearch.search.options import Count
 
 #: The tries for a child until one is new, and the beginnings that may lead to nothing new.
 _TRIES = 20
-#: A child loses at most one of this many tokens, so that short prompts are cut with care.
+#: A child loses at most one of this many tokens, or one token.
 _LEAST = 8
 #: What a decoder writes for a part of a character.
 _CUT = "\ufffd"

@@ -48,6 +48,18 @@ In other words: Give the sum of both numbers.
 
 Instruction: {}
 In other words:"""
+#: The request to cross two instructions and to change what comes of it; the better one stands last.
+CROSSING = """First: Write the plural of the word.
+Second: What are many of these called?
+New: Write what many of these are called.
+
+First: Does the guest like the restaurant? Answer yes or no.
+Second: Say whether this guest was happy.
+New: Was the guest happy with the restaurant, yes or no?
+
+First: {}
+Second: {}
+New:"""
 
 
 def solved(examples: Iterable[Example]) -> str:

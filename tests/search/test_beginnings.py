@@ -10,7 +10,7 @@ from promptsearch.search.plugins import find_strategy
 from promptsearch.testing.planted import PlantedScorer
 
 WORDS = ["coordinate", "genetic", "evolution", "bayesian", "gcg", "autoprompt"]
-TEXTS = ["grips", "llm_proposed", "llm_evolution", "reflect", "verbalizer"]
+TEXTS = ["grips", "joint", "llm_proposed", "llm_evolution", "reflect", "verbalizer"]
 
 
 def started(name, start, **options):

@@ -158,6 +158,7 @@ ASKING = [
     {"llm_evolution": {}},
     {"reflect": {}},
     {"grips": {"substitute": "proposer"}},
+    {"joint": {}},
 ]
 
 

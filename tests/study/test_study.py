@@ -46,6 +46,7 @@ EVERY = [
     {"rlprompt": {"batch": 4}},
     {"grips": {"prompts": ["good movie?"]}},
     {"prune": {"shots": 1}},
+    {"joint": {"prompts": ["good movie?"], "proposals": 0, "shots": 1}},
     "llm_proposed",
     {"llm_evolution": {"prompts": ["good movie?", "It was"]}},
     {"reflect": {"prompts": ["good movie?"], "minibatch": 4, "examples": 1, "longest": 12}},

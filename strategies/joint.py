@@ -1,0 +1,341 @@
+"""Joint: an instruction and the solved examples below it, searched together.
+
+`capo`: Zehle et al. 2025, "CAPO: Cost-Aware Prompt Optimization", arXiv:2504.16005, algorithm 1. A
+population of instructions with examples; a child has an instruction that a language model makes of
+its parents', and some of their examples, to which one is added, from which one is taken, or none;
+long prompts pay a penalty. CAPO races prompts on blocks of examples by paired tests: `race: true`
+in the study file does so here.
+
+`tpe`: Opsahl-Ong et al. 2024, "Optimizing Instructions and Demonstrations for Multi-Stage Language
+Model Programs" (MIPROv2), arXiv:2406.11695, section 4. Some instructions are proposed and some sets
+of examples are drawn first; then tree-structured Parzen estimators choose one of each.
+
+Differs from the papers: one request crosses instructions and changes the child, where CAPO makes
+two; parents win a tournament of two, where CAPO draws them evenly; a child that gets no instruction
+of its own takes a parent's, or another one. A child's examples are all different, which those of
+two parents need not be in CAPO's program, and one can be added, which a later branch undoes there.
+MIPROv2's examples are solved by the model and kept where it was right; here they are the task's
+own, and its hints about data and programs are left out. Without `proposals`, all instructions are
+given ones, and no language model is asked. The penalty steers the search alone: what wins is told
+by the loss.
+
+Beats random on the planted objective `separable`, and random pairs of an instruction and a set of
+examples where the best pair is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import Trial, TrialState
+from pydantic import Field
+
+from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
+from promptsearch.errors import NothingUsable, StrategyError
+from promptsearch.search.instructions import CROSSING, FROM_EXAMPLES, Instructions, solved
+from promptsearch.search.options import Count
+
+#: The tries for a child, or for what TPE proposes, until it is new.
+_TRIES = 20
+
+Pair = tuple[str, tuple[int, ...]]  # an instruction, and ids of the examples below it, in order
+
+
+class Joint(Strategy):
+    """Search an instruction and solved examples together.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds all draws, and what the proposer writes.
+        method: `capo`, an evolution of both, or `tpe`, which chooses among given ones (MIPROv2).
+        prompts: Instructions to begin with.
+        proposals: Instructions that the proposer adds at the beginning; 0: it is never asked.
+        shots: The most solved examples in a prompt.
+        sets: Sets of examples that `tpe` chooses from; the first of them is empty.
+        population: Prompts that survive a generation of `capo`.
+        batch: Prompts in each ask.
+        penalty: What a prompt as long as the longest of the first ask pays, in nats; shorter ones
+            pay less.
+        examples: Solved examples in a request for an instruction.
+        temperature: The sampling temperature of the proposer.
+        longest: The most tokens of an instruction.
+        retries: Further tries after one that gave no instruction to begin with.
+        separator: Stands behind the instruction and behind each example, where there are any.
+
+    Raises:
+        StrategyError: There are fewer than `shots` or `examples` examples that are not scored on.
+    """
+
+    proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        method: Literal["capo", "tpe"] = "capo",
+        prompts: list[str] = [],  # noqa: B006 - read only
+        proposals: Annotated[int, Field(ge=0, le=1_000)] = 8,
+        shots: Count = 4,
+        sets: Annotated[Count, Field(ge=2)] = 8,
+        population: Annotated[Count, Field(ge=2)] = 8,
+        batch: Count = 4,
+        penalty: Annotated[float, Field(ge=0)] = 0.05,
+        examples: Count = 3,
+        temperature: Annotated[float, Field(ge=0)] = 0.7,
+        longest: Annotated[Count, Field(ge=2)] = 40,
+        retries: Annotated[int, Field(ge=0, le=1_000)] = 20,
+        separator: str = "\n",
+    ) -> None:
+        super().__init__(objective, seed=seed)
+        for name, count in (("shots", shots), ("examples", examples if proposals else 0)):
+            if count > len(objective.training):
+                raise StrategyError(
+                    f"{count} {name} were asked for, but only {len(objective.training)} examples "
+                    "are not scored on"
+                )
+        self._rng = np.random.default_rng(seed)
+        self._tpe, self._proposals = method == "tpe", proposals
+        self._shots, self._sets, self._separator = shots, sets, separator
+        self._size, self._batch, self._examples = population, batch, examples
+        self._penalty, self._longest = penalty, 0
+        self.instructions = list(dict.fromkeys(self.first_texts(prompts)))
+
+        def writer(retries: int) -> Instructions:
+            return Instructions(
+                objective, seed=seed, longest=longest, temperature=temperature, retries=retries
+            )
+
+        self._first, self._again = writer(retries), writer(0)
+        self._again.know(self.instructions)
+        self._values: dict[Pair, float] = {}  # with the penalty, +inf for failures, nats
+        self.members: list[Pair] = []  # of `capo`, best first
+        self._asked: list[Pair] = []
+        self.choice: Choice | None = None  # of `tpe`
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that there are instructions."""
+        if not all(text.strip() for text in options["prompts"]):
+            raise StrategyError("one of the 'prompts' is empty: give instructions to begin with")
+
+    @classmethod
+    def asks_proposer(cls, options: Mapping[str, Any]) -> bool:
+        """Where it has instructions written."""
+        return bool(options["proposals"])
+
+    def ask(self) -> Sequence[Prompt]:
+        """Pairs of an instruction and examples, none of which was scored before."""
+        if not self._values and not self._asked:
+            self._gather()
+        self._asked = self._chosen() if self._tpe else self._generation()
+        return [TextPrompt(self._text(pair)) for pair in self._asked]
+
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+        """Let the better ones live, or TPE learn from their losses."""
+        lengths = [self.objective.length(prompt) for prompt in prompts]
+        self._longest = self._longest or max(lengths)
+        for pair, value, length in zip(
+            self._asked, evaluation.values.tolist(), lengths, strict=True
+        ):
+            self._values[pair] = value + self._penalty * length / max(1, self._longest)
+        alive = [p for p in (*self._asked, *self.members) if math.isfinite(self._values[p])]
+        # The same examples in another order are no other member: they would soon be all there is.
+        kept: dict[tuple[str, frozenset[int]], Pair] = {}
+        for instruction, ids in sorted(alive, key=self._values.__getitem__):
+            kept.setdefault((instruction, frozenset(ids)), (instruction, ids))
+        self.members = list(kept.values())[: self._size]
+
+    def _gather(self) -> None:
+        """Have instructions written, as many as are wanted, or as there come.
+
+        Raises:
+            NothingUsable: There is none.
+            StrategyError: None is given, and none may be written.
+        """
+        wanted = len(self.instructions) + self._proposals
+        while (missing := wanted - len(self.instructions)) > 0:
+            # Without any, the search cannot begin; with some, a vain try is the last one.
+            writer = self._again if self.instructions else self._first
+            try:
+                found = writer.propose(partial(self._requests, missing), self._request)
+            except NothingUsable:
+                if not self.instructions:
+                    raise
+                break
+            self.instructions += found.values()
+            self._again.know(self.instructions)
+        if not self.instructions:
+            raise StrategyError(
+                "it has no instructions: give 'prompts', or let some be written by 'proposals'"
+            )
+
+    def _requests(self, count: int) -> list[str]:
+        return [self._request() for _ in range(count)]
+
+    def _request(self) -> str:
+        ids = self.objective.minibatch(self._rng, self._examples)
+        return FROM_EXAMPLES.format(solved(self.objective.examples(ids)))
+
+    def _draw(self, least: int = 0) -> tuple[int, ...]:
+        """A set of examples that are not scored on, of a size that is drawn (CAPO, section 3)."""
+        count = int(self._rng.integers(least, self._shots + 1))
+        return tuple(self._rng.choice(self.objective.training, count, replace=False).tolist())
+
+    def _text(self, pair: Pair) -> str:
+        instruction, ids = pair
+        shown = self.objective.demonstrations(ids) if ids else []
+        return self._separator.join([instruction, *shown, *([""] if shown else [])])
+
+    # CAPO.
+
+    def _generation(self) -> list[Pair]:
+        """The first generation, or children."""
+        found: dict[Pair, None] = {}
+        if not self.members:
+            for place in range(self._size):
+                instruction = self.instructions[place % len(self.instructions)]
+                # The first instruction is scored alone, as another run may have left it.
+                sets = (self._draw() if found or self._values else () for _ in range(_TRIES))
+                self._enter(found, ((instruction, ids) for ids in sets))
+            return list(found)
+        couples = [self._couple() for _ in range(self._batch)]
+        written = self._cross(couples) if self._proposals else {}
+        for place, (mother, father) in enumerate(couples):
+            known = (mother[0], father[0], self._any())[int(self._rng.integers(3))]
+            instruction = written.get(place, known)
+            own = ((instruction, self._inherited(mother, father)) for _ in range(_TRIES))
+            strangers = ((self._any(), self._draw()) for _ in range(_TRIES))
+            self._enter(found, chain(own, strangers))
+        return list(found)
+
+    def _enter(self, found: dict[Pair, None], pairs: Iterable[Pair]) -> None:
+        """Enter the first of some pairs that is new, if one is."""
+        for pair in pairs:
+            if pair not in self._values and pair not in found:
+                found[pair] = None
+                return
+
+    def _any(self) -> str:
+        """Any instruction that was given or written."""
+        return self.instructions[int(self._rng.integers(len(self.instructions)))]
+
+    def _couple(self) -> tuple[Pair, Pair]:
+        """The winners of two tournaments of two; the second one is the better one, or the same."""
+        first, second = self._rng.integers(len(self.members), size=(2, 2)).min(1).tolist()
+        return self.members[max(first, second)], self.members[min(first, second)]
+
+    def _cross(self, couples: Sequence[tuple[Pair, Pair]]) -> dict[int, str]:
+        """New instructions of couples, by the place of the couple; there may be none."""
+        try:
+            written = self._again.propose(
+                lambda: [CROSSING.format(mother[0], father[0]) for mother, father in couples],
+                self._request,
+            )
+        except NothingUsable:
+            return {}
+        self.instructions += written.values()
+        return written
+
+    def _inherited(self, mother: Pair, father: Pair) -> tuple[int, ...]:
+        """Examples of both parents, as many as they have on average, with one change or none."""
+        both = list(dict.fromkeys([*mother[1], *father[1]]))
+        kept = self._rng.permutation(both)[: (len(mother[1]) + len(father[1])) // 2].tolist()
+        others = np.setdiff1d(self.objective.training, kept)
+        change = int(self._rng.integers(3))  # CAPO, algorithm 3: add, remove or keep
+        if change == 0 and len(kept) < self._shots and len(others):
+            kept.append(int(self._rng.choice(others)))
+        elif change == 1 and kept:
+            kept.pop()
+        return tuple(int(i) for i in self._rng.permutation(kept))
+
+    # MIPROv2.
+
+    def _chosen(self) -> list[Pair]:
+        if self.choice is None:
+            drawn = [(), *(self._draw(least=1) for _ in range(_TRIES * self._sets))]
+            self.choice = Choice(
+                self.instructions, list(dict.fromkeys(drawn))[: self._sets], self._rng
+            )
+        return self.choice.ask(self._values, self._batch)
+
+
+class Choice:
+    """Tree-structured Parzen estimators over an instruction and a set of examples.
+
+    Args:
+        instructions: The instructions.
+        sets: The sets of examples.
+        rng: Seeds the sampler, and draws where the sampler repeats itself.
+    """
+
+    def __init__(
+        self,
+        instructions: Sequence[str],
+        sets: Sequence[tuple[int, ...]],
+        rng: np.random.Generator,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # no line for each study and trial
+        self._rng, self._instructions, self.sets = rng, instructions, sets
+        self._domains: dict[str, BaseDistribution] = {
+            "instruction": CategoricalDistribution(range(len(instructions))),
+            "examples": CategoricalDistribution(range(len(sets))),
+        }
+        # Both are drawn jointly, and away from pairs of the same ask, which have no loss yet.
+        tpe = optuna.samplers.TPESampler(
+            seed=int(rng.integers(2**32)), multivariate=True, constant_liar=True
+        )
+        self._study = optuna.create_study(sampler=tpe)
+        self._waiting: list[Trial] = []
+
+    def ask(self, values: Mapping[Pair, float], count: int) -> list[Pair]:
+        """Pairs that have no value yet, at most `count`.
+
+        Args:
+            values: What is known, in nats.
+            count: How many pairs are wanted.
+        """
+        for trial in self._waiting:
+            self._tell(trial, values)
+        self._waiting = []
+        for _ in range(min(count, len(self._instructions) * len(self.sets) - len(values))):
+            self._waiting.append(self._fresh(values))
+        return [self._pair(trial) for trial in self._waiting]
+
+    def _fresh(self, values: Mapping[Pair, float]) -> Trial:
+        """A trial of a pair without a value, which the sampler proposes, or a random one."""
+        met = {*values, *map(self._pair, self._waiting)}
+        for _ in range(_TRIES):
+            trial = self._study.ask(self._domains)
+            if self._pair(trial) not in met:
+                return trial
+            self._tell(trial, values)
+        left = [
+            {"instruction": i, "examples": j}
+            for i, text in enumerate(self._instructions)
+            for j, ids in enumerate(self.sets)
+            if (text, ids) not in met
+        ]
+        self._study.enqueue_trial(left[int(self._rng.integers(len(left)))])
+        return self._study.ask(self._domains)
+
+    def _tell(self, trial: Trial, values: Mapping[Pair, float]) -> None:
+        value = values.get(self._pair(trial), math.inf)
+        if math.isfinite(value):
+            self._study.tell(trial, value)
+        else:
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def _pair(self, trial: Trial) -> Pair:
+        return (
+            self._instructions[trial.params["instruction"]],
+            self.sets[trial.params["examples"]],
+        )
