@@ -44,8 +44,9 @@ SIDES: dict[str, Mapping[str, Any] | None] = {
 }
 #: Of a side's time, in the table.
 SHARES = (0.0, 0.25, 0.5, 1.0)
-#: Equal work: at 2 FLOPs for each of the model's 106 million weights, 0.2 TFLOP.
-TOKENS = 1_000
+#: Equal work, in tokens of forward and backward passes: at 2 FLOPs for each of the model's 106
+#: million weights, 1,000 tokens are 0.2 TFLOP.
+TOKENS = range(600, 1_300, 100)
 #: Where finished seeds lie, so that what was stopped goes on.
 KEPT = Path(__file__).parents[1] / "runs" / "gcg-targets"
 BEFORE = ("Say", "Write", "Tell")
@@ -204,7 +205,28 @@ def report(found: dict[str, Any]) -> str:
     for text, a, b in _pairs(rows):
         better = int((a < b).sum())
         lines.append(f"* {text}: {_mean(a - b)} nats, better on {better} of {len(rows)}")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *_by_work(rows), ""])
+
+
+def _by_work(rows: list[dict[str, Any]]) -> list[str]:
+    """The table of differences at equal work."""
+    others = [name for name in SIDES if name != "gcg"]
+    lines = [
+        "The same at equal work, in tokens of forward and backward passes, and on how many targets "
+        "gcg is better. A side that has only",
+        "begun a step shows what it had before it, so that the order may change from mark to mark:",
+        "",
+        "| tokens | " + " | ".join(f"gcg minus {name}" for name in others) + " |",
+        "|---:|" + "---:|" * len(others),
+    ]
+    for tokens in TOKENS:
+        ours = np.array([_at(row["gcg"], "tokens", tokens) for row in rows])
+        cells = []
+        for name in others:
+            change = ours - np.array([_at(row[name], "tokens", tokens) for row in rows])
+            cells.append(f"{_mean(change)}, {int((change < 0).sum())} of {len(rows)}")
+        lines.append(f"| {tokens:,} | {' | '.join(cells)} |")
+    return lines
 
 
 def _pairs(rows: list[dict[str, Any]]) -> list[tuple[str, Any, Any]]:
@@ -214,14 +236,10 @@ def _pairs(rows: list[dict[str, Any]]) -> list[tuple[str, Any, Any]]:
         return np.array([_at(row[name], by, most) for row in rows])
 
     ours, peers, plain = at("gcg", "seconds", OURS), "nanoGCG", "gcg, merge 0"
-    pairs = [
+    return [
         (f"gcg after {OURS:g} s, nanoGCG after {PEERS:g} s", ours, at(peers, "seconds", PEERS)),
         (f"gcg and {plain}, after {OURS:g} s", ours, at(plain, "seconds", OURS)),
     ]
-    for name in (peers, plain):
-        text = f"gcg and {name}, after {TOKENS:,} tokens of forward and backward passes"
-        pairs.append((text, at("gcg", "tokens", TOKENS), at(name, "tokens", TOKENS)))
-    return pairs
 
 
 def _at(curve: Curve, by: str, most: float) -> float:
