@@ -29,7 +29,7 @@ being mined from training text.
 The authors' code gives every token that was not drawn the derivative -1 / p of its own, where that
 of log p(P_k) is 0 (or, with the drawn token's p as 1 minus all others, -1 / p of the drawn one).
 
-Beats random on the planted objectives `separable`, `pairwise` and `plateau`.
+Beats random on the planted objectives `separable` and `plateau`.
 """
 
 from __future__ import annotations

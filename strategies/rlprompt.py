@@ -29,7 +29,7 @@ larger rate, since a run here scores hundreds of prompts and not 200,000. The au
 four terms of the loss, `v2_v2r_v3_v3r`, but never computes the two reversed ones; there are none
 here. What the LM reads for the policy is charged.
 
-Beats random on the planted objectives `separable` and `pairwise`.
+Beats random on the planted objective `separable`.
 """
 
 from __future__ import annotations

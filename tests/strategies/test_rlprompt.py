@@ -20,15 +20,6 @@ class TestRLPrompt(StrategyConformance):
     planted = "separable"
 
 
-def test_beats_random_on_pairwise_too():
-    class Case(StrategyConformance):
-        strategy = RLPrompt
-        planted = "pairwise"
-
-    Case().test_says_what_it_beats_random_on()
-    Case().test_beats_random_on_its_planted_objective()
-
-
 def policy(pool=4, width=8, hidden=16):
     """A policy that prefers some tokens."""
     generator = torch.Generator().manual_seed(0)
