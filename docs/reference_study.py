@@ -22,10 +22,10 @@ TASKS = ("movie-reviews", "subjects", "which-capital", "antonyms", "capitals", "
 
 INTRODUCTION = """\
 What do hard and soft prompts reach on one frozen model, what do they cost, and when does a search
-pay? Six tasks of different kinds ({files}), the same rows on each: prompts by hand and other
-controls, searches for words, trained vectors. Every run that searches may spend 100,000 LM
-tokens, every row has five seeds. The rows, and what `promptsearch plan --headroom` expected of
-each task, were written down before the first run.
+pay? Six tasks of different kinds ({files}), the same rows on each as far as they have a meaning
+there: prompts by hand and other controls, searches for words, trained vectors. Every run that
+searches may spend 100,000 LM tokens, every row has five seeds. The rows, and what `promptsearch
+plan --headroom` expected of each task, were written down before the first run.
 
 Recorded so far: {known} of 6. Each is made by
 

@@ -66,9 +66,9 @@ def told(task: TaskSummary) -> str:
 
 
 def drawn(task: TaskSummary, prefix: str) -> str:
-    """A figure of the mean test metric, with its 95 % interval, against prompt tokens.
+    """A figure of the mean test metric against prompt tokens.
 
-    A grey line joins the front.
+    A grey line joins the front, whose rows have their 95 % intervals.
 
     Args:
         task: A task of which `told` has something to say.
@@ -92,7 +92,7 @@ def drawn(task: TaskSummary, prefix: str) -> str:
             zorder=0,
         )
         for row in rows:
-            _point(axes, row, f"{prefix}-{row.place}-front-line")
+            _point(axes, row, f"{prefix}-{row.place}-front-line", row in best)
         axes.set_xscale("symlog", linthresh=1)  # a prompt without a token has a place, too
         ticks = sorted({round(tokens(row)) for row in rows})
         axes.set_xticks(_apart(ticks))
@@ -109,10 +109,13 @@ def drawn(task: TaskSummary, prefix: str) -> str:
         return svg(figure)
 
 
-def _point(axes: Axes, row: Row, gid: str) -> None:
+def _point(axes: Axes, row: Row, gid: str, best: bool) -> None:
+    """Draw a row; one on the front with its interval, as those of all would hide each other."""
     ink, x = colour(row.place), tokens(row)
-    axes.plot([x, x], [row.metric.low, row.metric.high], color=ink, alpha=0.35, linewidth=2)
-    axes.plot([x], [row.metric.mean], "o", color=ink, markersize=6, gid=gid)
+    if best:
+        axes.plot([x, x], [row.metric.low, row.metric.high], color=ink, alpha=0.35, linewidth=2)
+    shade = 1.0 if best else 0.55
+    axes.plot([x], [row.metric.mean], "o", color=ink, alpha=shade, markersize=6, gid=gid)
 
 
 def _apart(ticks: list[int], factor: float = 1.5) -> list[int]:
