@@ -315,7 +315,9 @@ class Template:
         ]
 
     def solved(self, fields: Mapping[str, Any], answer: str) -> str:
-        """An example as a demonstration: the text with empty slots, and the right answer.
+        """An example as a demonstration: the text with empty slots, the right answer, and its end.
+
+        Without the end, a model that goes on as the examples do would never end its answer.
 
         A template of messages gives what user and assistant say, a line each. It is plain text,
         since no prompt holds a chat template's marks. What the system says is left out: it stands
@@ -325,7 +327,7 @@ class Template:
             fields: The example's fields.
             answer: The answer, as `answer_text` gives it.
         """
-        empty = [""] * len(self.slots)
+        empty, answer = [""] * len(self.slots), answer + self.end
         if not self.messages:
             return self.render(fields, empty, answer).strip()
         said = [

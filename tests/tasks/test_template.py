@@ -100,3 +100,16 @@ def test_for_a_tuned_model_the_slots_stay_below_an_empty_one():
     assert tuned.render({"text": "x"}, ["", " a b", " c"], " y") == template.render(
         {"text": "x"}, [" a b", " c"], " y"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "solved"),
+    [
+        ("{prompt} capital {prompt} {name} is {answer}.", "capital France is Paris."),
+        ("{prompt} Q: {name}\nA: {answer}\n", "Q: France\nA: Paris"),
+        ("{prompt} {name}: {answer}", "France: Paris"),
+    ],
+)
+def test_a_solved_example_has_the_end_of_its_answer(text, solved):
+    template = Template.parse(text).bind(1)
+    assert template.solved({"name": "France"}, template.answer_text("Paris")) == solved
