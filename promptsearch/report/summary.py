@@ -101,8 +101,7 @@ class Row:
         """What it looked for: words, vectors or weights."""
         if self.best.access == "weights":
             return "weights"
-        given = self.best.winner
-        return "vectors" if given.ids is None and given.texts is None else "words"
+        return "words" if self.best.winner.shape is None else "vectors"
 
     @cached_property
     def best(self) -> RunRecord:
