@@ -76,8 +76,10 @@ class _Taught(TrainedStrategy):
         ids = objective.training
         known = zip(ids, objective.demonstrations(ids), strict=True)
         unseen = [int(i) for i, solved in known if solved not in said]
-        self._inputs = np.array(unseen or ids, dtype=np.int64)
-        self._taught: dict[int, Tensor] = {}
+        #: Ids of the examples whose inputs are learned from.
+        self.inputs = np.array(unseen or ids, dtype=np.int64)
+        #: Example -> what the teacher predicts there, once it was met.
+        self.taught: dict[int, Tensor] = {}
         super().__init__(objective, seed=seed, rate=rate, **training)
 
     @abstractmethod
@@ -86,33 +88,33 @@ class _Taught(TrainedStrategy):
 
     def minibatch(self) -> ExampleIds:
         """Inputs that the teacher does not solve itself, shape `(batch,)`."""
-        size, ids = self.options.batch, self._inputs
+        size, ids = self.options.batch, self.inputs
         return self._rng.choice(ids, size=size, replace=size > len(ids))
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int) -> Tensor:
         """KL(teacher || student); what the teacher predicts of an input is asked once."""
         teaching = self.objective.teaching
-        if new := [i for i in dict.fromkeys(map(int, examples)) if i not in self._taught]:
+        if new := [i for i in dict.fromkeys(map(int, examples)) if i not in self.taught]:
             found = teaching.predictions(self.teacher, new)
-            self._taught |= zip(new, found, strict=True)
-        return teaching.divergence(numbers, examples, [self._taught[int(i)] for i in examples])
+            self.taught |= zip(new, found, strict=True)
+        return teaching.divergence(numbers, examples, [self.taught[int(i)] for i in examples])
 
     def meeting_price(self) -> int:
         """What is still to be paid for what the teacher predicts."""
-        new = [i for i in self._inputs.tolist() if i not in self._taught]
+        new = [i for i in self.inputs.tolist() if i not in self.taught]
         return self.objective.teaching.price(self.teacher, new) if new else 0
 
     def state(self) -> State:
         """That of training, and what the teacher predicted so far."""
         state = super().state()
         assert state is not None
-        taught = {f"taught.{i}": tensor for i, tensor in self._taught.items()}
+        taught = {f"taught.{i}": tensor for i, tensor in self.taught.items()}
         return State({**state.tensors, **taught}, state.data)
 
     def restore(self, state: State) -> None:
         """Take back what `state` returned."""
         super().restore(state)
-        self._taught = {
+        self.taught = {
             int(name.removeprefix("taught.")): tensor
             for name, tensor in state.tensors.items()
             if name.startswith("taught.")

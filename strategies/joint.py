@@ -212,7 +212,7 @@ class Joint(Strategy):
         for place, (mother, father) in enumerate(couples):
             known = (mother[0], father[0], self._any())[int(self._rng.integers(3))]
             instruction = written.get(place, known)
-            own = ((instruction, self._inherited(mother, father)) for _ in range(_TRIES))
+            own = ((instruction, self.inherited(mother, father)) for _ in range(_TRIES))
             strangers = ((self._any(), self._draw()) for _ in range(_TRIES))
             self._enter(found, chain(own, strangers))
         return list(found)
@@ -245,7 +245,7 @@ class Joint(Strategy):
         self.instructions += written.values()
         return written
 
-    def _inherited(self, mother: Pair, father: Pair) -> tuple[int, ...]:
+    def inherited(self, mother: Pair, father: Pair) -> tuple[int, ...]:
         """Examples of both parents, as many as they have on average, with one change or none."""
         both = list(dict.fromkeys([*mother[1], *father[1]]))
         kept = self._rng.permutation(both)[: (len(mother[1]) + len(father[1])) // 2].tolist()

@@ -163,7 +163,7 @@ class Reflect(Strategy):
         proposals: Count = 2,
         minibatch: Count = 8,
         examples: Count = 3,
-        merges: Annotated[int, Field(ge=0)] = 5,
+        merges: Annotated[int, Field(ge=0, le=1_000)] = 5,
         temperature: Annotated[float, Field(ge=0)] = 0.7,
         longest: Annotated[Count, Field(ge=2)] = 60,
         retries: Annotated[int, Field(ge=0, le=1_000)] = 20,

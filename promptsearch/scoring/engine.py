@@ -108,8 +108,7 @@ class Engine:
     def signature(self) -> str:
         """The name of all that a score depends on besides prompt and example.
 
-        The weights as they are now are part of it. It changes once memory has run out, because
-        passes are smaller from then on.
+        Weights as they are now are part of it, and it changes when memory runs out: passes shrink.
         """
         return repr((self._rows.limit, self._lm.integrity.checksum, *self._signature))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 #: The names that different models' layers give to the maps of queries, keys and values.
-_APART = (
+APART = (
     {"queries": "q_proj", "keys": "k_proj", "values": "v_proj"},
     {"queries": "query", "keys": "key", "values": "value"},
     {"queries": "q", "keys": "k", "values": "v"},
@@ -61,7 +61,7 @@ def attention_maps(kinds: Collection[str], *wanted: str) -> tuple[str, ...]:
         *wanted: What is wanted, of `queries`, `keys` and `values`; a model that makes all three by
             one matrix has one name for them.
     """
-    for names in _APART:
+    for names in APART:
         if set(names.values()) <= set(kinds):
             return tuple(names[each] for each in wanted)
     return tuple(name for name in _FUSED if name in kinds)[:1]

@@ -204,9 +204,7 @@ class Objective:
         return books.prices.of(prompts, ids)
 
     def training_price(self, prompt: Prompt) -> float:
-        """What the forward passes of `loss` cost on all training examples once, without their lead.
-
-        It is an average over the right answers that may be drawn.
+        """What `loss` on all training examples costs forward, on average, without their leads.
 
         Args:
             prompt: The trained prompt.

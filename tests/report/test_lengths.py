@@ -109,7 +109,7 @@ def test_curves_show_the_chosen_lengths_only(task):
 
 def test_the_reports_show_table_and_figure(results):
     page, text = to_html(results), to_markdown(results)
-    assert page.count("<figure>") == 2 and "t0-2-length-line" in page and "<td>0.800*</td>" in page
+    assert page.count("<figure>") == 3 and "t0-2-length-line" in page and "<td>0.800*</td>" in page
     assert "| strategy | 1 | 5 | 10 |" in text
     assert "| `prompt_tuning` | 0.550 | 0.800\\* | 0.900 |" in text
 

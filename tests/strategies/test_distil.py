@@ -173,7 +173,7 @@ def test_what_the_teacher_predicts_is_paid_once():
     lead = int(scorer.lead(ids).sum())
     assert spent[0] == spent[1] + objective.teaching.price(strategy.teacher, ids) + lead
     left = strategy.meeting_price()
-    rest = [i for i in strategy._inputs if i not in ids]
+    rest = [i for i in strategy.inputs if i not in ids]
     assert left == objective.teaching.price(strategy.teacher, rest)
 
 
@@ -184,7 +184,7 @@ def test_solved_examples_teach_and_are_no_inputs():
     known = dict(zip(objective.training, objective.demonstrations(objective.training), strict=True))
     assert len(solved) == 3 and set(solved) <= set(known.values())
     inputs = {i for i, text in known.items() if text not in solved}
-    assert set(strategy._inputs.tolist()) == inputs and len(inputs) < len(known)
+    assert set(strategy.inputs.tolist()) == inputs and len(inputs) < len(known)
 
 
 def test_vectors_start_from_tokens_of_the_teacher_in_their_order():
@@ -203,7 +203,7 @@ def test_the_first_token_of_a_prefix_stays_as_it_is():
     strategy.objective.evaluate(first := strategy.ask())
     assert torch.equal(first[0].keys_values, scorer.keys_values([3, 5, 8, 9]))
     fair = torch.tensor([0.5, 0.5]).double().log()  # not what the start predicts
-    strategy._taught = dict.fromkeys(range(32), fair)
+    strategy.taught = dict.fromkeys(range(32), fair)
     strategy.train()
     moved = (strategy.prompt().keys_values != first[0].keys_values).flatten(1).any(1)
     assert moved.tolist() == [False, True, True, True]

@@ -129,6 +129,6 @@ def test_layernorm_tuning_trains_all_norms_with_nothing_beside(arena):
 
 def test_a_model_whose_keys_are_not_known_is_refused(monkeypatch):
     given = PlantedScorer("separable").objective(10_000)
-    monkeypatch.setattr("promptsearch.search.encoders._APART", ())
+    monkeypatch.setattr("promptsearch.search.encoders.APART", ())
     with pytest.raises(StrategyError, match="cannot tell which maps .* k_proj, q_proj, up, v_proj"):
         IA3(given, seed=0)
