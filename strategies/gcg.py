@@ -48,6 +48,7 @@ from promptsearch import (
     Strategy,
     TextPrompt,
 )
+from promptsearch.records.run import Paper
 from promptsearch.search.options import Count
 
 
@@ -89,6 +90,7 @@ class GCG(Strategy):
     """
 
     access: ClassVar[Access] = Access.GRADIENTS
+    paper: ClassVar[Paper | None] = Paper(256_000, "prompts", "500 steps of 512 (section 3)")
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
 
     def __init__(

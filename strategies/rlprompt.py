@@ -44,6 +44,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Evaluation, Objective, Prompt, Strategy
+from promptsearch.records.run import Paper
 from promptsearch.records.scores import Floats
 from promptsearch.search.options import Count, Positive, Share
 
@@ -72,6 +73,9 @@ class RLPrompt(Strategy):
     """
 
     access: ClassVar[Access] = Access.LOGITS
+    paper: ClassVar[Paper | None] = Paper(
+        192_000, "prompts", "12,000 steps of 16, in its authors' code"
+    )
 
     def __init__(
         self,
