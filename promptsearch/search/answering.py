@@ -19,7 +19,6 @@ from promptsearch.errors import StrategyError
 from promptsearch.prompts.kinds import own_copy
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import ExampleIds
-from promptsearch.search.asked import checked_ids
 from promptsearch.search.books import Books
 from promptsearch.search.calling import strangers_code
 from promptsearch.tasks.answered import Reader, chosen, generated
@@ -65,7 +64,7 @@ def read_answers(
         raise StrategyError(
             "it asks for answers, but the objective knows the scores alone: make it with a `reader`"
         )
-    ids = checked_ids(examples, len(books.scored) + len(books.training))
+    ids = books.ids(examples)
     # What a strategy is shown is its own.
     known = [replace(each, fields=dict(each.fields)) for each in books.scorer.examples(ids)]
     if known[0].choice is None:

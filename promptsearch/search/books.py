@@ -110,6 +110,10 @@ class Books:
         self._rows: dict[tuple[str, str], Row] = {}
         self._free = 0
 
+    def ids(self, examples: ArrayLike) -> ExampleIds:
+        """Ids of search examples, checked, see `checked_ids`."""
+        return checked_ids(examples, len(self.scored) + len(self.training))
+
     # The search.
 
     def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
@@ -117,11 +121,7 @@ class Books:
         if len(prompts) == 0:
             raise StrategyError("evaluate needs at least one prompt")
         self.check_untouched()
-        ids = (
-            self.scored
-            if examples is None
-            else checked_ids(examples, len(self.scored) + len(self.training))
-        )
+        ids = self.scored if examples is None else self.ids(examples)
         group = _group(None if examples is None else ids)
         # A strategy may change the prompts that it holds.
         prompts = [own_copy(prompt) for prompt in prompts]

@@ -13,7 +13,6 @@ from promptsearch.prompts.kinds import own_copy
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring.protocol import Teaching
-from promptsearch.search.asked import checked_ids
 from promptsearch.search.books import Books, books_of
 
 #: The visit by which a step is charged: right answers are drawn once and for all.
@@ -44,7 +43,7 @@ class Lessons:
                 `access` is scores only.
         """
         books, teaching = self._inside()
-        return teaching.price(teacher, checked_ids(examples, _known(books)))
+        return teaching.price(teacher, books.ids(examples))
 
     def predictions(self, teacher: TextPrompt, examples: ArrayLike) -> list[Tensor]:
         """What the LM predicts under a prompt, charged as the prompt's losses are.
@@ -67,7 +66,7 @@ class Lessons:
         books.check_untouched()
         if not isinstance(prompt := own_copy(teacher), TextPrompt):
             raise StrategyError(f"a text prompt teaches, got {prompt.noun}")
-        ids, prices = checked_ids(examples, _known(books)), books.prices
+        ids, prices = books.ids(examples), books.prices
         price = teaching.price(prompt, ids) + prices.of([], ids)
         books.ledger.charge(forward=price, reserve=prices.set_aside(books.space.length))
         books.ledger.computed += price  # the same in a run that goes on, whatever is kept
@@ -92,14 +91,10 @@ class Lessons:
             StrategyError: As in `price`.
         """
         books, teaching = self._inside()
-        ids = checked_ids(examples, _known(books))
+        ids = books.ids(examples)
         books.prices.charge_step(numbers, ids, books.inside("gradients"), _VISIT)
         return teaching.divergence(numbers, ids, predictions)
 
     def _inside(self) -> tuple[Books, Teaching]:
         books = books_of(self._objective)
         return books, books.inside("predictions").teaching
-
-
-def _known(books: Books) -> int:
-    return len(books.scored) + len(books.training)
