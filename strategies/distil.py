@@ -38,6 +38,7 @@ from promptsearch.prompts.numbers import Numbers
 from promptsearch.records.scores import ExampleIds
 from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
+from promptsearch.search.unscored import check_unscored
 
 #: Tokens of a prefix that stay as they are (Cartridges, section 3.2).
 FROZEN = 1
@@ -65,14 +66,14 @@ class _Taught(TrainedStrategy):
             )
         draws = np.random.default_rng([seed, 2])  # not the stream of the minibatches
         self.teacher = _teacher(objective, text, shots, separator, draws)
-        self.tokens = objective.encode("".join(self.teacher.texts))
+        said = "".join(self.teacher.texts)
+        self.tokens = objective.encode(said)
         if len(self.tokens) < objective.space.length:
             raise StrategyError(
                 f"the prompt that teaches has {len(self.tokens)} tokens, and is to be put into "
                 f"{objective.space.length}: give a shorter 'length', or a longer prompt"
             )
         # Inputs that the teacher solves itself would teach to copy.
-        said = "".join(self.teacher.texts)
         ids = objective.training
         known = zip(ids, objective.demonstrations(ids), strict=True)
         unseen = [int(i) for i, solved in known if solved not in said]
@@ -263,11 +264,7 @@ def _teacher(
         (start,) = TextPrompt.among([objective.start])
         return start
     if text is None:
-        if shots > len(objective.training):
-            raise StrategyError(
-                f"{shots} shots were asked for, but only {len(objective.training)} examples are "
-                "not scored on"
-            )
+        check_unscored(objective, shots)
         ids = draws.choice(objective.training, shots, replace=False)
         text = "".join(solved + separator for solved in objective.demonstrations(ids))
     return TextPrompt(text)

@@ -26,9 +26,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from promptsearch import NearestPrompt, Objective, Prompt, Strategy, TextPrompt
-from promptsearch.errors import StrategyError
 from promptsearch.prompts.nearest import text_of_input
 from promptsearch.search.options import Count
+from promptsearch.search.unscored import check_unscored
 from promptsearch.tasks.task import Example
 
 
@@ -66,7 +66,7 @@ class Exemplars(Strategy):
         separator: str = "\n",
     ) -> None:
         super().__init__(objective, seed=seed)
-        _check_shots(shots, objective)
+        check_unscored(objective, shots)
         self._rng, self._shots, self._separator = np.random.default_rng(seed), shots, separator
         # Labels have a generator of their own, so that the examples are those of right labels.
         self._luck = np.random.default_rng([seed, 1]) if labels == "random" else None
@@ -118,7 +118,7 @@ class ExemplarsNearest(Strategy):
         self, objective: Objective, *, seed: int, shots: Count = 4, separator: str = "\n"
     ) -> None:
         super().__init__(objective, seed=seed)
-        _check_shots(shots, objective)
+        check_unscored(objective, shots)
         ids = objective.training
         inputs = [text_of_input(example.fields) for example in objective.examples(ids)]
         store = tuple(zip(inputs, objective.demonstrations(ids), strict=True))
@@ -128,16 +128,3 @@ class ExemplarsNearest(Strategy):
         """The one prompt, whose store holds all examples that are not scored on."""
         asked, self._waiting = self._waiting, []
         return asked
-
-
-def _check_shots(shots: int, objective: Objective) -> None:
-    """Refuse more examples in a prompt than are not scored on.
-
-    Raises:
-        StrategyError: There are fewer.
-    """
-    if shots > len(objective.training):
-        raise StrategyError(
-            f"{shots} shots were asked for, but only {len(objective.training)} examples "
-            "are not scored on"
-        )

@@ -41,6 +41,7 @@ from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import NothingUsable, StrategyError
 from promptsearch.search.instructions import CROSSING, FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
+from promptsearch.search.unscored import check_unscored
 
 #: The tries for a child, or for what TPE proposes, until it is new.
 _TRIES = 20
@@ -96,12 +97,9 @@ class Joint(Strategy):
         separator: str = "\n",
     ) -> None:
         super().__init__(objective, seed=seed)
-        for name, count in (("shots", shots), ("examples", examples if proposals else 0)):
-            if count > len(objective.training):
-                raise StrategyError(
-                    f"{count} {name} were asked for, but only {len(objective.training)} examples "
-                    "are not scored on"
-                )
+        check_unscored(objective, shots)
+        if proposals:
+            check_unscored(objective, examples, "examples")
         self._rng = np.random.default_rng(seed)
         self._tpe, self._proposals = method == "tpe", proposals
         self._shots, self._sets, self._separator = shots, sets, separator

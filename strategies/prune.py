@@ -36,6 +36,7 @@ from pydantic import Field
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.search.options import Count
+from promptsearch.search.unscored import check_unscored
 
 #: The tries for a child until one is new, and the beginnings that may lead to nothing new.
 _TRIES = 20
@@ -91,11 +92,8 @@ class Prune(Strategy):
     ) -> None:
         super().__init__(objective, seed=seed)
         prompts = self.first_texts(prompts)
-        if not prompts and shots > len(objective.training):
-            raise StrategyError(
-                f"{shots} shots were asked for, but only {len(objective.training)} examples "
-                "are not scored on"
-            )
+        if not prompts:
+            check_unscored(objective, shots)
         self._rng = np.random.default_rng(seed)
         self._greedy, self._batch = method == "greedy", batch
         self._given = [tuple(objective.encode(text)) for text in prompts]
