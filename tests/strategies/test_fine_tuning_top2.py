@@ -9,7 +9,7 @@ import torch
 from promptsearch import LanguageModel, Objective
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
-from promptsearch.strategies.fine_tuning_top2 import FineTuningTop2
+from promptsearch.strategies.fine_tuning import FineTuningTop2
 from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
