@@ -235,7 +235,7 @@ def test_it_goes_on_where_most_answers_cannot_be_used():
         ({"batch": 0}, "'batch' must be at least 1, got 0"),
         ({"fresh": 1.5}, "'fresh' must be at most 1, got 1.5"),
         ({"retries": -1}, "'retries' must be at least 0, got -1"),
-        ({"examples": 99}, "99 examples were asked for, but only 16 are not scored on"),
+        ({"examples": 99}, "99 examples were asked for, but only 16 examples are not scored on"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
