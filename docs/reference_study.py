@@ -124,19 +124,6 @@ def _verdicts(tasks: Sequence[TaskSummary]) -> list[str]:
     ]
 
 
-def _best_search(task: TaskSummary) -> Row | None:
-    """The best row that searched for words or vectors, by what controls are chosen by."""
-    rows = [row for row in task.rows if row.searches and not row.control and row.chosen]
-    by_loss = task.against is None or task.against.by == "select loss"
-
-    def selected(row: Row) -> float:
-        if by_loss:
-            return float(np.mean([run.select.loss for run in row.runs]))
-        return -task.scale.sign * float(np.mean([run.select.metric or 0 for run in row.runs]))
-
-    return min(rows, key=selected, default=None)
-
-
 def _expected(tasks: Sequence[TaskSummary], looks: Mapping[str, HeadroomRecord]) -> list[str]:
     made = {task.name: task for task in tasks}
     table = []
@@ -147,7 +134,7 @@ def _expected(tasks: Sequence[TaskSummary], looks: Mapping[str, HeadroomRecord])
 
 
 def _gained(task: TaskSummary, look: HeadroomRecord) -> list[str]:
-    search = _best_search(task)
+    search = _row(task, task.against.search) if task.against and task.against.search else None
     control = _row(task, task.against.control) if task.against else None
     if search is None or control is None:
         return ["", "", ""]

@@ -16,14 +16,14 @@ the prompt stays. Tasks whose choices differ by row, for which they made it, are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptsearch import CalibratedPrompt, Objective, Prompt, Strategy, TextPrompt
+from promptsearch import CalibratedPrompt, Objective, Prompt, TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.search.given import check_given, given_prompts
+from promptsearch.search.given import Given
 
 #: Inputs without content by the method that reads them.
 _INPUTS = {"contextual": ("N/A", "", "[MASK]"), "pmi": ("",)}
@@ -31,7 +31,7 @@ _INPUTS = {"contextual": ("N/A", "", "[MASK]"), "pmi": ("",)}
 _DIGITS = 6
 
 
-class Calibrated(Strategy):
+class Calibrated(Given):
     """Score the prompts that you give, and nothing at all in the slots, each calibrated.
 
     Args:
@@ -48,9 +48,6 @@ class Calibrated(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({CalibratedPrompt})
-    deterministic: ClassVar[bool] = True
-    searches: ClassVar[bool] = False
-    control: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -61,20 +58,14 @@ class Calibrated(Strategy):
         empty: bool = True,
         method: Literal["either", "contextual", "pmi"] = "either",
     ) -> None:
-        super().__init__(objective, seed=seed)
-        self._waiting = given_prompts(prompts, empty)
+        super().__init__(objective, seed=seed, prompts=prompts, empty=empty)
         self._methods = list(_INPUTS) if method == "either" else [method]
         self._proposed = False
 
-    @classmethod
-    def check(cls, options: Mapping[str, Any]) -> None:
-        """See that there is a prompt to score."""
-        check_given("calibrated", options)
-
     def ask(self) -> Sequence[Prompt]:
         """The next prompt, with each of its corrections."""
-        while self._waiting:
-            if found := self._corrected(self._waiting.pop(0)):
+        while self.waiting:
+            if found := self._corrected(self.waiting.pop(0)):
                 self._proposed = True
                 return found
         if not self._proposed:

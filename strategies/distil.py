@@ -25,7 +25,6 @@ words.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,8 +43,21 @@ from promptsearch.search.unscored import check_unscored
 FROZEN = 1
 
 
-class _Taught(TrainedStrategy):
-    """Trains a prompt to predict what a prompt of words predicts; the options are `Distil`'s."""
+class Distil(TrainedStrategy):
+    """Train vectors to predict what a longer prompt of words predicts.
+
+    The longer prompt is drawn from the task's examples, given as a text, or, with `start: {run:
+    LABEL}`, that run's winner. The vectors start from some of its tokens.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds the draws, initialisation and minibatches.
+        shots: Solved examples in the prompt that teaches, where neither `text` nor `start` is
+            given; they fill the first slot.
+        text: The prompt that teaches, for the first slot: instructions, a document.
+        separator: Stands behind each solved example.
+        **training: The options of all trained strategies, see `TrainingOptions`.
+    """
 
     starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
@@ -54,10 +66,10 @@ class _Taught(TrainedStrategy):
         objective: Objective,
         *,
         seed: int,
-        shots: Count,
-        text: str | None,
-        separator: str,
-        rate: Rate,
+        shots: Count = 4,
+        text: str | None = None,
+        separator: str = "\n",
+        rate: Rate = 0.03,
         **training: Any,
     ) -> None:
         if text is not None and objective.start is not None:
@@ -83,9 +95,12 @@ class _Taught(TrainedStrategy):
         self.taught: dict[int, Tensor] = {}
         super().__init__(objective, seed=seed, rate=rate, **training)
 
-    @abstractmethod
     def encoder(self, generator: torch.Generator) -> nn.Module:
-        """The numbers that are trained."""
+        """Embeddings of tokens of the teacher, drawn, in their order."""
+        length = self.objective.space.length
+        places = torch.randperm(len(self.tokens), generator=generator)[:length].sort().values
+        ids = torch.tensor(self.tokens)[places]
+        return _Rows(self.objective.embeddings[ids].float().cpu())
 
     def minibatch(self) -> ExampleIds:
         """Inputs that the teacher does not solve itself, shape `(batch,)`."""
@@ -122,54 +137,7 @@ class _Taught(TrainedStrategy):
         }
 
 
-class Distil(_Taught):
-    """Train vectors to predict what a longer prompt of words predicts.
-
-    The longer prompt is drawn from the task's examples, given as a text, or, with `start: {run:
-    LABEL}`, that run's winner. The vectors start from some of its tokens.
-
-    Args:
-        objective: Scores prompts on the search split.
-        seed: Seeds the draws, initialisation and minibatches.
-        shots: Solved examples in the prompt that teaches, where neither `text` nor `start` is
-            given; they fill the first slot.
-        text: The prompt that teaches, for the first slot: instructions, a document.
-        separator: Stands behind each solved example.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
-            pays.
-        **training: The options of all trained strategies, see `TrainingOptions`.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        *,
-        seed: int,
-        shots: Count = 4,
-        text: str | None = None,
-        separator: str = "\n",
-        rate: Rate = 0.03,
-        **training: Any,
-    ) -> None:
-        super().__init__(
-            objective,
-            seed=seed,
-            shots=shots,
-            text=text,
-            separator=separator,
-            rate=rate,
-            **training,
-        )
-
-    def encoder(self, generator: torch.Generator) -> nn.Module:
-        """Embeddings of tokens of the teacher, drawn, in their order."""
-        length = self.objective.space.length
-        places = torch.randperm(len(self.tokens), generator=generator)[:length].sort().values
-        ids = torch.tensor(self.tokens)[places]
-        return _Rows(self.objective.embeddings[ids].float().cpu())
-
-
-class DistilPrefix(_Taught):
+class DistilPrefix(Distil):
     """Train keys and values, at every layer, to predict what a longer prompt of words predicts.
 
     The longer prompt is chosen as for `distil`. The prefix starts from the keys and values of its
@@ -182,8 +150,6 @@ class DistilPrefix(_Taught):
             given; they fill the first slot.
         text: The prompt that teaches, for the first slot: instructions, a document.
         separator: Stands behind each solved example.
-        rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
-            pays.
         **training: The options of all trained strategies, see `TrainingOptions`.
     """
 
@@ -201,13 +167,7 @@ class DistilPrefix(_Taught):
         **training: Any,
     ) -> None:
         super().__init__(
-            objective,
-            seed=seed,
-            shots=shots,
-            text=text,
-            separator=separator,
-            rate=rate,
-            **training,
+            objective, seed=seed, shots=shots, text=text, separator=separator, rate=rate, **training
         )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:

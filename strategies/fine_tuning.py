@@ -1,11 +1,14 @@
 """Fine-tuning: all weights of the LM are the parameters, the baseline for prompts.
 
 Row "FT" of Li and Liang 2021, "Prefix-Tuning", arXiv:2101.00190, table 1, and "model tuning" of
-Lester et al. 2021, arXiv:2104.08691, figure 1. The row that the model reads is that of the empty
-prompt.
+Lester et al. 2021, arXiv:2104.08691, figure 1. `fine_tuning_top2`, a lightweight baseline, is row
+"FT-top2" of the same table: the two top-most layers and the norm above them. No gradient goes below
+these, and none is charged there. The row that the model reads is that of the empty prompt.
 
 Differs from the papers: AdamW without weight decay, and a learning rate for a run of some hundred
-steps. Parameters are float32, whatever the search computes in.
+steps. Parameters are float32, whatever the search computes in. The authors' code of FT-top2 also
+trains the embeddings, which are the map to the vocabulary at the same time; here they stay as they
+are (the authors' variant without them).
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from torch import nn
 from promptsearch import Access, Objective, State, TrainedStrategy, Weights
 from promptsearch.search.encoders import NamedTensors
 from promptsearch.search.training_options import Rate
+
+#: The top-most layers that `fine_tuning_top2` trains.
+_LAYERS = 2
 
 
 class FineTuning(TrainedStrategy):
@@ -54,3 +60,27 @@ class FineTuning(TrainedStrategy):
         nothing else of that size.
         """
         return None
+
+
+class FineTuningTop2(TrainedStrategy):
+    """Train the weights of the two top-most layers and of the last norm.
+
+    Args:
+        objective: Scores prompts on the search split.
+        seed: Seeds minibatches.
+        **training: The options of all trained strategies, see `TrainingOptions`.
+    """
+
+    access: ClassVar[Access] = Access.WEIGHTS
+    proposes: ClassVar[frozenset[type]] = frozenset({Weights})
+
+    def __init__(
+        self, objective: Objective, *, seed: int, rate: Rate = 0.0001, **training: Any
+    ) -> None:
+        super().__init__(objective, seed=seed, rate=rate, **training)
+
+    def encoder(self, generator: torch.Generator) -> nn.Module:
+        """The weights of these layers and of this norm, as they are in the LM."""
+        weights = self.objective.weights
+        names = weights.below([*weights.layers[-_LAYERS:], weights.norm])
+        return NamedTensors({name: weights.tensors[name] for name in names})

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
-from promptsearch.errors import StrategyError
 from promptsearch.records.run import Paper
 from promptsearch.search.instructions import CROSSING, FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
+from promptsearch.search.unscored import check_unscored
 
 #: The request of `de`, section 3.3: two instructions whose differences count, the present one, and
 #: the best one.
@@ -85,11 +85,7 @@ class LLMEvolution(Strategy):
         retries: Annotated[int, Field(ge=0, le=1_000)] = 20,
     ) -> None:
         super().__init__(objective, seed=seed)
-        if examples > len(objective.training):
-            raise StrategyError(
-                f"{examples} examples were asked for, but only {len(objective.training)} are "
-                "not scored on"
-            )
+        check_unscored(objective, examples, "examples")
         prompts = self.first_texts(prompts)
         self._rng = np.random.default_rng(seed)
         self._algorithm, self._size, self._examples = algorithm, population, examples

@@ -26,9 +26,9 @@ import numpy as np
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
-from promptsearch.errors import StrategyError
 from promptsearch.search.instructions import FROM_EXAMPLES, VARIATION, Instructions, solved
 from promptsearch.search.options import Count, Share
+from promptsearch.search.unscored import check_unscored
 
 #: The request to OPRO's model: to go on below solved examples and scored instructions, the best of
 #: which stands last.
@@ -77,11 +77,7 @@ class LLMProposed(Strategy):
         retries: Annotated[int, Field(ge=0, le=1_000)] = 20,
     ) -> None:
         super().__init__(objective, seed=seed)
-        if examples > len(objective.training):
-            raise StrategyError(
-                f"{examples} examples were asked for, but only {len(objective.training)} are "
-                "not scored on"
-            )
+        check_unscored(objective, examples, "examples")
         prompts = self.first_texts(prompts)
         self._rng = np.random.default_rng(seed)
         self._method, self._batch, self._examples, self._keep, self._fresh = (

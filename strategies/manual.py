@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
-from promptsearch import Objective, Prompt, Strategy, TextPrompt
-from promptsearch.search.given import check_given, given_prompts
+from promptsearch import Prompt, TextPrompt
+from promptsearch.search.given import Given
 
 
-class Manual(Strategy):
+class Manual(Given):
     """Score the prompts that you give, and nothing at all in the slots.
 
     Args:
@@ -21,27 +21,8 @@ class Manual(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
-    deterministic: ClassVar[bool] = True
-    searches: ClassVar[bool] = False
-    control: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        objective: Objective,
-        *,
-        seed: int,
-        prompts: list[str | list[str]] = [],  # noqa: B006 - read only
-        empty: bool = True,
-    ) -> None:
-        super().__init__(objective, seed=seed)
-        self._waiting = given_prompts(prompts, empty)
-
-    @classmethod
-    def check(cls, options: Mapping[str, Any]) -> None:
-        """See that there is a prompt to score."""
-        check_given("manual", options)
 
     def ask(self) -> Sequence[Prompt]:
         """All prompts, once."""
-        asked, self._waiting = self._waiting, []
+        asked, self.waiting = self.waiting, []
         return asked

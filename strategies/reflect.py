@@ -44,6 +44,7 @@ from promptsearch.search.answering import Answer
 from promptsearch.search.front import front
 from promptsearch.search.instructions import FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
+from promptsearch.search.unscored import check_unscored
 
 #: The places of the candidates that a text is to be made of: none, one, or two.
 Parents = tuple[int, ...]
@@ -169,11 +170,7 @@ class Reflect(Strategy):
         retries: Annotated[int, Field(ge=0, le=1_000)] = 20,
     ) -> None:
         super().__init__(objective, seed=seed)
-        if examples > len(objective.training):
-            raise StrategyError(
-                f"{examples} examples were asked for, but only {len(objective.training)} are "
-                "not scored on"
-            )
+        check_unscored(objective, examples, "examples")
         prompts = self.first_texts(prompts)
         self._rng = np.random.default_rng(seed)
         self._parents, self._proposals, self._examples = parents, proposals, examples

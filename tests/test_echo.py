@@ -23,10 +23,9 @@ from promptsearch.scoring import Engine
 from promptsearch.scoring.remote import ServedScorer
 from promptsearch.search.alike import ENOUGH, Alike, was_blind
 from promptsearch.testing.server import Reply, Server, completion
-from promptsearch.testing.serving import with_model
-from promptsearch.testing.tiny import WORDS, tiny_model
+from promptsearch.testing.serving import served_study, with_model
+from promptsearch.testing.tiny import tiny_model
 
-POOL = [word.strip() for word in WORDS]
 SPLITS = {"search": 16, "select": 6, "test": 6}
 
 
@@ -45,28 +44,6 @@ def films(answers=("bad", "good")):
 
 def way(server, listed=False):
     return find_way(Endpoint(server.url, "tiny", seconds=5, retries=0), listed=listed)
-
-
-def study(server, strategies=("random",), **changes):
-    given = {
-        "endpoint": server.url,
-        "model": "tiny",
-        "retries": 0,
-        "seconds": 5,
-        **changes.pop("model", {}),
-    }
-    return {
-        "name": "s",
-        "model": given,
-        "task": "films",
-        "pool": POOL,
-        "budget": 3_000,
-        "length": 2,
-        "score_on": 4,
-        "seeds": 1,
-        "strategies": list(strategies),
-        **changes,
-    }
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
@@ -135,7 +112,9 @@ def test_answers_of_one_token_are_scored_by_what_is_written_where_the_echo_is_no
         theirs = ServedScorer(served, template, split, task.choices).score(prompts, ids)
         assert not theirs.failures and theirs.choices is not None
         told = []
-        config = study(server, model={"tokenizer": str(tmp_path / "tokenizer")}, budget=1_500)
+        config = served_study(
+            server, model={"tokenizer": str(tmp_path / "tokenizer")}, budget=1_500
+        )
         results = compare(config, out=tmp_path / "s", task=task, progress=told.append)
         (run,) = results.runs
         assert verify(tmp_path / "s" / "films" / "random" / "seed0").same
@@ -161,7 +140,7 @@ def test_what_the_losses_are_is_said_at_the_start(tiny, tmp_path):
     ):
         told, out = [], tmp_path / str(number)
         with Server(with_model(tiny, echo=echo, lists=lists)) as server:
-            compare(study(server, budget=1_500), out=out, task=films(), progress=told.append)
+            compare(served_study(server, budget=1_500), out=out, task=films(), progress=told.append)
         (note,) = [each for each in told if each.stage == "note"]
         assert what in note.message and server.url in note.message
         assert [each.stage for each in told].index("note") == 1
@@ -170,7 +149,7 @@ def test_what_the_losses_are_is_said_at_the_start(tiny, tmp_path):
 
 def test_a_search_whose_scores_are_all_alike_stops_and_says_why(tmp_path):
     with Server(lambda path, content: Reply(completion("no idea", 9, 2))) as server:
-        config = study(server, budget=60_000)
+        config = served_study(server, budget=60_000)
         results = compare(config, out=tmp_path / "s", task=films())
     (run,) = results.runs
     assert was_blind(run.stopped) and ENOUGH <= run.proposals <= ENOUGH + 16 and run.spent < 60_000
@@ -186,7 +165,7 @@ def test_a_search_whose_scores_are_all_alike_stops_and_says_why(tmp_path):
 
 def test_a_small_search_whose_scores_are_all_alike_says_so_at_its_end(tmp_path):
     with Server(lambda path, content: Reply(completion("no idea", 9, 2))) as server:
-        results = compare(study(server), out=tmp_path / "s", task=films())
+        results = compare(served_study(server), out=tmp_path / "s", task=films())
     assert (
         was_blind(results.runs[0].stopped) and "The search ended because" in results.runs[0].stopped
     )

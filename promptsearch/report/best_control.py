@@ -48,12 +48,14 @@ class Against:
     Args:
         control: The best control.
         by: What it was chosen by, such as `select loss`.
+        search: The best search of all, chosen like the control; None where nothing searched.
         best: What was searched for -> the test of the best search for it, which stands for itself.
         tests: Each row that is no control against it, corrected for their number.
     """
 
     control: str
     by: str
+    search: str | None
     best: Mapping[str, Comparison]
     tests: tuple[Comparison, ...]
 
@@ -112,15 +114,16 @@ def against(rows: Sequence[Candidate], by: str, widest: float) -> Against | None
     control, samples = controls[0].label, {row.label: row.scores for row in rows}
     tests = compare_with(control, [row.label for row in others], samples, widest)
     best: dict[str, Candidate] = {}
-    for row in sorted(others, key=lambda row: row.selected):
-        if row.searches:
-            best.setdefault(row.sought, row)
+    searches = sorted((row for row in others if row.searches), key=lambda row: row.selected)
+    for row in searches:
+        best.setdefault(row.sought, row)
     alone = {
         sought: compare_with(control, [best[sought].label], samples, widest)[0]
         for sought in SOUGHT
         if sought in best
     }
-    return Against(control, by, alone, tuple(tests))
+    search = searches[0].label if searches else None
+    return Against(control, by, search, alone, tuple(tests))
 
 
 def cells(found: Against) -> list[list[str]]:

@@ -24,6 +24,7 @@ from promptsearch.report import (
     sizes,
     training,
 )
+from promptsearch.report.columns import columns
 from promptsearch.report.drawing import colour
 from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import families
@@ -43,12 +44,6 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         HTML without any reference to another file or host.
     """
     tasks = summarise(results)
-    columns = notation.columns(
-        lower=any(not task.scale.higher_is_better for task in tasks),
-        select_by=results.study.select_by,
-        priced=any(task.priced for task in tasks),
-        counted=any(task.counted for task in tasks),
-    )
     page = page_of(
         "report.html.j2",
         colour=colour,
@@ -76,12 +71,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
         facts=facts(results),
         signature=signature(results.study),
         study_file=study_file(results.study),
-        columns=columns
-        | ensembles.COLUMNS
-        | sizes.COLUMNS
-        | projection.COLUMNS
-        | training.COLUMNS
-        | papers.columns(tasks),
+        columns=columns(results.study, tasks),
     )
 
 

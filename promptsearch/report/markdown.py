@@ -24,6 +24,7 @@ from promptsearch.report import (
     sizes,
     training,
 )
+from promptsearch.report.columns import columns
 from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.facts import bars, facts, study_file
 from promptsearch.report.families import Family, families
@@ -40,7 +41,6 @@ from promptsearch.report.notation import (
     signed,
     whole,
 )
-from promptsearch.report.notation import columns as columns_of
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 
@@ -90,15 +90,8 @@ def to_markdown(results: Results) -> str:
     ]
     lines += [f"    {line}" for line in study_file(results.study).splitlines()]
     lines += ["", "## What the columns mean", ""]
-    known = columns_of(
-        lower=any(not task.scale.higher_is_better for task in tasks),
-        select_by=results.study.select_by,
-        priced=any(task.priced for task in tasks),
-        counted=any(task.counted for task in tasks),
-    )
-    columns = known | ensembles.COLUMNS | sizes.COLUMNS | projection.COLUMNS | training.COLUMNS
-    columns |= papers.columns(tasks)
-    lines += [f"- **{name}**: {escape(text)}" for name, text in columns.items()]
+    meant = columns(results.study, tasks)
+    lines += [f"- **{name}**: {escape(text)}" for name, text in meant.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -133,12 +126,10 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     lines += [line for row in task.rows for run in row.unexported for line in ("", _no_export(run))]
     lines += _further(task)
     if task.sweeps:
-        columns = lengths.lengths(task)
-        table = [lengths.cells(rows, columns) for rows in task.sweeps]
-        metric = escape(task.info.metric)
-        lines += ["", f"{metric} against prompt length. {lengths.chosen(task)} (\\*).", ""]
-        rows = [[code(name, in_table=True), *map(escape, numbers)] for name, *numbers in table]
-        lines += table_lines(["strategy", *map(str, columns)], rows)
+        ticks = lengths.lengths(task)
+        told = f"{escape(task.info.metric)} against prompt length. {lengths.chosen(task)} (\\*)."
+        by_length = [lengths.cells(rows, ticks) for rows in task.sweeps]
+        lines += _named(told, map(str, ticks), by_length)
     if told := front.told(task):
         lines += ["", f"{escape(told)}."]
     lines += ["", "Winning prompts:", ""]
@@ -155,9 +146,9 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     )
     lines += ["", sizes.sentence(model)]
     together = [ensembles.cells(*each) for each in ensembles.together(task)]
-    lines += _named(ensembles.TOLD, ensembles.COLUMNS, together)
+    lines += _named(f"{ensembles.TOLD}:", ensembles.COLUMNS, together)
     lines += _projection(task) + _training(task)
-    lines += _named("Beside the papers", papers.COLUMNS, map(papers.cells, papers.known(task)))
+    lines += _named("Beside the papers:", papers.COLUMNS, map(papers.cells, papers.known(task)))
     if task.against:
         lines += ["", f"{escape(task.against.told)}:", ""]
         held = best_control.cells(task.against)
@@ -174,24 +165,26 @@ def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
     return lines
 
 
-def _named(title: str, columns: Iterable[str], told: Iterable[list[str]]) -> list[str]:
-    """A part that is one table, whose first column names rows; empty where it has none."""
-    rows = [[code(label, in_table=True), *map(escape, rest)] for label, *rest in told]
-    return ["", f"{title}:", "", *table_lines(["strategy", *columns], rows)] if rows else []
+def _named(told: str, columns: Iterable[str], rows: Iterable[list[str]]) -> list[str]:
+    """A part that is one table, whose first column names rows; empty where it has none.
+
+    Args:
+        told: The line above the table, in Markdown.
+        columns: The other columns, in Markdown.
+        rows: The cells of each row.
+    """
+    table = [[code(label, in_table=True), *map(escape, rest)] for label, *rest in rows]
+    return ["", told, "", *table_lines(["strategy", *columns], table)] if table else []
 
 
 def _further(task: TaskSummary) -> list[str]:
     """The part on other metrics; empty where there are none."""
-    columns = further.columns(task)
-    if not columns:
+    names = further.columns(task)
+    if not names:
         return []
-    rows = [
-        [code(label, in_table=True), *map(escape, cells)]
-        for label, *cells in (further.cells(task, row) for row in task.rows)
-    ]
-    table = table_lines(["strategy", *map(escape, columns)], rows)
-    lines = ["", f"{further.told(task)}:", "", *table]
-    if task.beside and further.UNENDED in columns:  # else the line above says it
+    rows = [further.cells(task, row) for row in task.rows]
+    lines = _named(f"{further.told(task)}:", map(escape, names), rows)
+    if task.beside and further.UNENDED in names:  # else the line above says it
         lines += ["", f"{further.UNENDED}: {further.WITHOUT_END}."]
     return lines + [
         line
@@ -234,12 +227,9 @@ def _training(task: TaskSummary) -> list[str]:
         f"- {code(label)}, seed {seed}: {escape(text)}"
         for label, seed, text in training.findings(task)
     ]
-    rows = [
-        [code(cells[0], in_table=True), *map(escape, cells[1:])]
-        for cells in (training.cells(*run) for run in runs)
-    ]
-    table = table_lines(["strategy", "seed", *training.COLUMNS], rows)
-    return ["", "Did it train?", "", *table, "", *(found or ["Nothing looks wrong."])]
+    rows = [training.cells(*run) for run in runs]
+    lines = _named("Did it train?", ["seed", *training.COLUMNS], rows)
+    return [*lines, "", *(found or ["Nothing looks wrong."])]
 
 
 def _foreseen(results: Results, task: str) -> list[str]:
@@ -253,11 +243,6 @@ def _explained(results: Results, task: str) -> list[str]:
     winners = explained.explained(results, task)
     if not winners:
         return []
-    rows = [
-        [code(label, in_table=True), *map(escape, rest)]
-        for label, *rest in map(explained.cells, winners)
-    ]
-    table = table_lines(["strategy", "seed", *explained.COLUMNS], rows)
     pieces = [
         f"- {code(winner.label)}, seed {winner.seed}: "
         + ", ".join(f"{code(piece)} {escape(rise)}" for piece, rise in explained.line(winner))
@@ -266,7 +251,8 @@ def _explained(results: Results, task: str) -> list[str]:
     told = (
         f"{explained.TOLD}. It took {whole(explained.tokens(winners))} LM tokens, charged to none."
     )
-    return ["", "What makes winners win:", "", escape(told), "", *table, "", *pieces]
+    table = _named(escape(told), ["seed", *explained.COLUMNS], map(explained.cells, winners))
+    return ["", "What makes winners win:", *table, "", *pieces]
 
 
 def _pair(test: Comparison) -> list[str]:

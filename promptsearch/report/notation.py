@@ -1,4 +1,4 @@
-"""The notation of numbers and prompts, and what the columns mean, the same in all reports."""
+"""The notation of numbers and prompts, the same in all reports."""
 
 from __future__ import annotations
 
@@ -6,70 +6,6 @@ import math
 import re
 
 from promptsearch.printable import printable
-
-#: Column -> what it shows, in one line.
-COLUMNS = {
-    "test metric": (
-        "mean over seeds and test examples, with its 95 % interval over the choice of both, as far "
-        "as the seeds show what can happen; higher is better"
-    ),
-    "test loss": "mean nats per test example in fp32, with its 95 % interval; lower is better",
-    "gap": (
-        "test loss minus the winner's fp32 loss on the search examples: what selection flattered, "
-        "in nats"
-    ),
-    "regret": (
-        "search loss above that of the reference, which searched the same space with a budget of "
-        "its own, in nats; blank where the prompts are no hard prompts of its length"
-    ),
-    "tokens": (
-        "LM tokens charged to a run, mean over seeds, and their share of the budget; with those of "
-        "the run that it started from (brought), which that run's budget allowed"
-    ),
-    "seconds": "wall-clock time of a run, mean over seeds",
-    "access": (
-        "what the strategy needs of the LM: scores (black box), gradients (white box) or weights"
-    ),
-    "prompt": (
-        "of the seed with the least loss on the select split; ␣ is a space at an end or one of "
-        "several, ⏎ a line break, | parts the slots; of a soft prompt the nearest word of each "
-        "vector with its cosine; others are near no words"
-    ),
-}
-
-
-#: What the column of a study shows where prices are known.
-COST = (
-    "the most that the charged tokens of a run cost, mean over seeds, in the currency of the prices"
-)
-
-#: What the column of a study shows where the sizes of its models are known.
-FLOPS = (
-    "the floating-point operations that the charged tokens stand for, mean over seeds: 2N each for "
-    "the model's N weights without embeddings (Kaplan et al. 2020), whatever the engine saved"
-)
-
-
-def columns(*, lower: bool, select_by: str, priced: bool, counted: bool) -> dict[str, str]:
-    """The columns with what they show in a study.
-
-    Args:
-        lower: Whether a metric's lower scores are the better ones, which `↓` marks.
-        select_by: By what winners are selected: `loss` or `metric`.
-        priced: Whether what runs cost in money is known.
-        counted: Whether the FLOPs of runs are known.
-    """
-    shown = dict(COLUMNS)
-    if counted:
-        shown["FLOPs"] = FLOPS
-    if priced:
-        shown["cost"] = COST
-    if lower:
-        shown["test metric"] += ", beside ↓ a lower one"
-    if select_by == "metric":
-        shown["prompt"] = shown["prompt"].replace("the least loss", "the best metric")
-    return shown
-
 
 #: The note that explains †.
 ONE_SEED = "† one seed: the interval covers the choice of examples only, not the luck of the seed"

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.text import TextPrompt
+from promptsearch.search.objective import Objective
+from promptsearch.search.strategy import Strategy
 
 
-def given_prompts(prompts: Sequence[str | Sequence[str]], empty: bool) -> list[TextPrompt]:
-    """The prompts, and behind them the empty one.
-
-    Args:
-        prompts: Each a text for the first slot, or one text for each slot.
-        empty: Whether the empty prompt is among them.
-    """
-    return [*map(TextPrompt, prompts), *([TextPrompt("")] if empty else [])]
-
-
-def check_given(name: str, options: Mapping[str, Any]) -> None:
-    """See that there is a prompt to score.
+class Given(Strategy):
+    """A control that scores the prompts which the study file gives.
 
     Args:
-        name: The strategy's name.
-        options: Its options, `prompts` and `empty` among them.
-
-    Raises:
-        StrategyError: There is none.
+        objective: As in `Strategy`.
+        seed: As in `Strategy`.
+        prompts: The prompts, each a text for the first slot, or a list with one text for each slot.
+        empty: Whether the empty prompt is scored as well, after the given ones.
     """
-    if not options["prompts"] and not options["empty"]:
-        raise StrategyError(
-            f"{name} has nothing to score: give 'prompts', or leave 'empty' at true"
-        )
+
+    deterministic: ClassVar[bool] = True
+    searches: ClassVar[bool] = False
+    control: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        seed: int,
+        prompts: list[str | list[str]] = [],  # noqa: B006 - read only
+        empty: bool = True,
+    ) -> None:
+        super().__init__(objective, seed=seed)
+        #: The prompts that are still to be scored.
+        self.waiting = [*map(TextPrompt, prompts), *([TextPrompt("")] if empty else [])]
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that there is a prompt to score."""
+        if not options["prompts"] and not options["empty"]:
+            raise StrategyError("it has nothing to score: give 'prompts', or leave 'empty' at true")

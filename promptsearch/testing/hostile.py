@@ -13,7 +13,6 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from threading import Event, Thread
-from types import TracebackType
 
 from promptsearch.testing.hostile_http import HTTP
 from promptsearch.testing.hostile_json import JSON
@@ -55,12 +54,7 @@ class HostileServer:
     def __enter__(self) -> HostileServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _accept(self) -> None:

@@ -1,19 +1,21 @@
-"""What the conformance suite searches: a planted objective without an LM, or a tiny LM."""
+"""What tests search: a planted objective without an LM, a tiny LM, or an arena."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.search import loop
 from promptsearch.search.objective import FINALISTS, Objective
 from promptsearch.search.strategy import Strategy
+from promptsearch.study.arena import Arena
 
 
 class Searched(Protocol):
@@ -48,6 +50,19 @@ class Searched(Protocol):
             finalists: How many of the best prompts are kept.
             white_box: Whether the strategy is handed the white box.
         """
+
+
+def objective_on(arena: Arena, budget: int | None = 100_000, **given: Any) -> Objective:
+    """A fresh objective on an arena, which trains on all that it does not score on.
+
+    Args:
+        arena: The arena.
+        budget: LM tokens; None for no limit.
+        given: What else `Objective` takes.
+    """
+    training = np.arange(arena.score_on, len(arena.task.splits["search"]))
+    scorer, ledger = arena.searching, Ledger(budget)
+    return Objective(scorer, arena.space, ledger, scored=arena.scored, training=training, **given)
 
 
 def random_search(searched: Searched, evaluations: int, seed: int) -> float:

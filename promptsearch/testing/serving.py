@@ -1,4 +1,4 @@
-"""A language model behind the stand-in server, with what real servers were seen to do.
+"""A language model behind the stand-in server, with what real servers were seen to do, and studies.
 
 What is imitated was found on vLLM 0.32.0 and llama-cpp-python 0.3.36, see `results/servers`.
 """
@@ -10,6 +10,7 @@ import copy
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,41 @@ from torch import Tensor
 
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.forward import embed
-from promptsearch.testing.server import Reply, completion
+from promptsearch.testing.server import Reply, Server, completion
+from promptsearch.testing.tiny import WORDS
+
+#: The pool of a `served_study`, for a server says nothing of its words.
+POOL = tuple(word.strip() for word in WORDS)
+
+
+def served_study(
+    server: Server,
+    strategies: Sequence[Any] = ("random",),
+    *,
+    model: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
+) -> dict[str, Any]:
+    """The settings of a small study of a model behind a server.
+
+    Args:
+        server: The server.
+        strategies: Its strategies, as a study file has them.
+        model: What is said of the model besides, or in place of what is said here.
+        changes: Other settings, or other values of these.
+    """
+    given = {"endpoint": server.url, "model": "tiny", "seconds": 5, "retries": 0, **model}
+    settings = {
+        "name": "s",
+        "model": given,
+        "task": "films",
+        "pool": list(POOL),
+        "budget": 3_000,
+        "length": 2,
+        "score_on": 4,
+        "seeds": 1,
+        "strategies": list(strategies),
+    }
+    return settings | changes
 
 
 def with_model(

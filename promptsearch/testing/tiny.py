@@ -8,6 +8,7 @@ embeddings than their tokenizer has tokens, as real models do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -104,18 +105,7 @@ def tiny_tokenizer(*, begin: bool = False) -> PreTrainedTokenizerFast:
     Args:
         begin: Whether texts begin with a token of its own, as Gemma's and Llama's do.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY,
-        special_tokens=[_END, _BEGIN, _PAD, *_ROLES],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    # The listed words most often, so that they become tokens first; twice the corpus, since a pair
-    # must occur twice.
-    tokenizer.train_from_iterator([*WORDS * 10, CORPUS, CORPUS], trainer)
+    tokenizer = byte_pairs([_END, _BEGIN, _PAD, *_ROLES], _VOCABULARY)
     if begin:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{_BEGIN} $A",
@@ -127,6 +117,28 @@ def tiny_tokenizer(*, begin: bool = False) -> PreTrainedTokenizerFast:
     )
     wrapped.chat_template = _CHAT
     return wrapped
+
+
+def byte_pairs(special: Sequence[str], size: int) -> Tokenizer:
+    """A tokenizer as GPT-2's, of pairs of bytes that the corpus has most often.
+
+    Args:
+        special: The special tokens, which have the first ids.
+        size: The number of tokens.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(special),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # The listed words most often, so that they become tokens first; twice the corpus, since a pair
+    # must occur twice.
+    tokenizer.train_from_iterator([*WORDS * 10, CORPUS, CORPUS], trainer)
+    return tokenizer
 
 
 def _config(

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from tokenizers.trainers import BpeTrainer
+from tokenizers import processors
 from transformers import (
     AddedToken,
     AlbertConfig,
@@ -25,7 +24,7 @@ from transformers import (
 )
 
 from promptsearch.errors import UnknownName
-from promptsearch.testing.tiny import CORPUS, WORDS
+from promptsearch.testing.tiny import byte_pairs
 from promptsearch.testing.word_pieces import unigram, wordpiece
 
 MaskedArchitecture = Literal["bert", "roberta", "albert", "modernbert"]
@@ -68,7 +67,6 @@ def masked_tokenizer(architecture: MaskedArchitecture) -> PreTrainedTokenizerFas
     Args:
         architecture: As for `tiny_masked`.
     """
-    made = {"bert": wordpiece, "albert": unigram}.get(architecture, _bytes)
     begin, end, pad, unknown, mask = (
         ("<s>", "</s>", "<pad>", "<unk>", "<mask>")
         if architecture == "roberta"
@@ -80,7 +78,8 @@ def masked_tokenizer(architecture: MaskedArchitecture) -> PreTrainedTokenizerFas
         if architecture == "roberta"
         else [pad, unknown, begin, end, mask]
     )
-    tokenizer = made(special, unknown)
+    made = {"bert": wordpiece, "albert": unigram}.get(architecture)
+    tokenizer = made(special, unknown) if made else byte_pairs(special, _VOCABULARY - 8)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A {end}",
         pair=f"{begin} $A {end} $B {end}",
@@ -96,22 +95,6 @@ def masked_tokenizer(architecture: MaskedArchitecture) -> PreTrainedTokenizerFas
         mask_token=AddedToken(mask, lstrip=architecture != "bert", special=True),
         clean_up_tokenization_spaces=False,
     )
-
-
-def _bytes(special: list[str], unknown: str) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        vocab_size=_VOCABULARY - 8,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    # As in `tiny`: the listed words most often, so that they become tokens first; twice the corpus,
-    # since a pair must occur twice.
-    tokenizer.train_from_iterator([*WORDS * 10, CORPUS, CORPUS], trainer)
-    return tokenizer
 
 
 def _config(

@@ -1,15 +1,21 @@
-"""A tiny task of films, of short and long texts, and an engine that scores prompts on it."""
+"""A tiny task of films, an engine that scores prompts on it, and what a run leaves of one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
+from promptsearch.export.saved import SavedPrompt
 from promptsearch.models.language_model import LanguageModel
+from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.engine import Engine
 from promptsearch.tasks.placement import Kind
 from promptsearch.tasks.task import Task
+from promptsearch.tasks.template import Template
 
 _PARTS = ["good film", "the story", "I hate", "capital"]
 #: Texts that begin alike, or with what another one ends with, of three lengths, labelled 0 and 1.
@@ -84,3 +90,32 @@ def tiny_engine(
         task = tiny_task(task, answers, rows=rows)
     bound = task.template.bind(length).taking(kind)
     return Engine(lm, bound, task.splits["search"], task.choices, **given)
+
+
+def saved_from(
+    lm: LanguageModel,
+    prompt: Prompt,
+    task: Task,
+    template: Template,
+    about: Mapping[str, Any] = MappingProxyType({}),
+) -> SavedPrompt:
+    """A prompt as a run would leave it, with the select split as its probe.
+
+    Args:
+        lm: The model.
+        prompt: The prompt.
+        task: The task.
+        template: Its template, bound to the prompt.
+        about: What is said beside the facts of the model, or in their place.
+    """
+    split = task.splits["select"]
+    every = np.arange(len(split.examples))
+    losses = Engine(lm, template, split, task.choices).score([prompt], every).losses[0]
+    return SavedPrompt(
+        prompt=prompt,
+        template=template,
+        choices=task.choices,
+        about={"model": lm.facts, **about},
+        probe=split.examples,
+        losses=tuple(losses.tolist()),
+    )

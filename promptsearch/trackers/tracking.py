@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from promptsearch.plain.json import parse_json
@@ -61,14 +60,9 @@ class Tracking:
         self._trackers = [_Process(name, self._study, self._folder) for name in self._names]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Let the trackers send what is on its way, and end them."""
-        end = time.monotonic() + (PATIENCE if error is None else HASTE)
+        end = time.monotonic() + (PATIENCE if kind is None else HASTE)
         for tracker in self._trackers:
             tracker.close()
         for tracker in self._trackers:

@@ -23,13 +23,14 @@ from promptsearch import (
 )
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
 from promptsearch.export import export_run
-from promptsearch.export.saved import SavedPrompt, write_saved
+from promptsearch.export.saved import write_saved
 from promptsearch.models.attention.forest import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.ready import embedded
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import saved_from
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
@@ -56,20 +57,7 @@ def saved_prompt(lm, template, kind, answers=("bad", "very good")):
         "soft": SoftPrompt(lm.vocabulary[torch.tensor(ids)] + 0.02),
         "text": TextPrompt(["good movie?", "and"][: len(bound.slots)]),
     }[kind]
-    examples = task.splits["select"].examples
-    losses = (
-        Engine(lm, bound, task.splits["select"], task.choices)
-        .score([prompt], np.arange(8))
-        .losses[0]
-    )
-    return SavedPrompt(
-        prompt=prompt,
-        template=bound,
-        choices=task.choices,
-        about={"model": lm.facts},
-        probe=examples,
-        losses=tuple(losses.tolist()),
-    )
+    return saved_from(lm, prompt, task, bound)
 
 
 def engine(lm, saved):

@@ -18,12 +18,13 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 from promptsearch import GatedPrompt, LanguageModel, PromptedModel, Task, compare, load_prompt
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
-from promptsearch.export.saved import SavedPrompt, write_saved
+from promptsearch.export.saved import write_saved
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import entering, run_above
 from promptsearch.scoring.tree import grow
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model, tiny_tokenizer
+from promptsearch.testing.tiny_task import saved_from
 
 TEMPLATE = "{text} {prompt:3} It was {answer}"
 ROWS = [
@@ -79,20 +80,7 @@ def saved_prompt(lm, prompt, answers=("bad", "very good")):
         splits={"search": 8, "select": 8, "test": 8},
     )
     bound = task.template.bind(3).taking("gated")
-    examples = task.splits["select"].examples
-    losses = (
-        Engine(lm, bound, task.splits["select"], task.choices)
-        .score([prompt], np.arange(8))
-        .losses[0]
-    )
-    return SavedPrompt(
-        prompt=prompt,
-        template=bound,
-        choices=task.choices,
-        about={"model": lm.facts},
-        probe=examples,
-        losses=tuple(losses.tolist()),
-    )
+    return saved_from(lm, prompt, task, bound)
 
 
 def write(saved, lm, folder):

@@ -24,13 +24,14 @@ from promptsearch import (
 )
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
-from promptsearch.export.saved import SavedPrompt, write_saved
+from promptsearch.export.saved import write_saved
 from promptsearch.models.attention.forest import chains
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.tree import grow
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import saved_from
 
 FRONT, BEHIND = "{prompt:3} {text} It was {answer}", "{text} {prompt:3} It was {answer}"
 ROWS = [
@@ -55,20 +56,7 @@ def saved_prefix(lm, template=FRONT, answers=("bad", "very good"), layers=None):
     bound, prompt = task.template.bind(3).taking("prefix"), make_prefix(lm)
     if layers is not None:
         prompt = PrefixPrompt(prompt.keys_values[:, -layers:])
-    examples = task.splits["select"].examples
-    losses = (
-        Engine(lm, bound, task.splits["select"], task.choices)
-        .score([prompt], np.arange(8))
-        .losses[0]
-    )
-    return SavedPrompt(
-        prompt=prompt,
-        template=bound,
-        choices=task.choices,
-        about={"model": lm.facts},
-        probe=examples,
-        losses=tuple(losses.tolist()),
-    )
+    return saved_from(lm, prompt, task, bound)
 
 
 def write(saved, lm, folder):

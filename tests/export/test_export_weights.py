@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from promptsearch import LanguageModel, Task, Weights, load_prompt
 from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft, verify
-from promptsearch.export.saved import SavedPrompt, write_saved
+from promptsearch.export.saved import write_saved
 from promptsearch.scoring import Engine
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import saved_from
 
 TEMPLATE = "{text} {prompt:3} It was {answer}"
 ROWS = [
@@ -65,26 +66,13 @@ def saved_weights(lm, prompt, answers=("bad", "very good")):
         splits={"search": 8, "select": 8, "test": 8},
     )
     bound = task.template.bind(3).taking("weights")
-    examples = task.splits["select"].examples
-    losses = (
-        Engine(lm, bound, task.splits["select"], task.choices)
-        .score([prompt], np.arange(8))
-        .losses[0]
-    )
     facts = {
         "name": lm.name,
         "source": lm.name,
         "hash": lm.hash,
         "tokenizer_hash": lm.tokenizer_hash,
     }
-    return SavedPrompt(
-        prompt=prompt,
-        template=bound,
-        choices=task.choices,
-        about={"model": facts},
-        probe=examples,
-        losses=tuple(losses.tolist()),
-    )
+    return saved_from(lm, prompt, task, bound, {"model": facts})
 
 
 def write(saved, lm, folder):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from promptsearch.errors import ExportError
-from promptsearch.export import SavedPrompt, export_run, load_prompt, verify
+from promptsearch.export import export_run, load_prompt, verify
 from promptsearch.export.prompted import PromptedModel
 from promptsearch.export.saved import write_saved
 from promptsearch.models import LanguageModel
@@ -23,7 +23,7 @@ from promptsearch.scoring.layout import meeting
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
-from promptsearch.testing.tiny_task import tiny_engine, tiny_task
+from promptsearch.testing.tiny_task import saved_from, tiny_engine, tiny_task
 
 peft = pytest.importorskip("peft")
 
@@ -66,19 +66,7 @@ def prompt_of(kind, lm):
 def saved_prompt(lm, kind, template=TEMPLATE, answers=("bad movie", "good")):
     task = tiny_task(template, answers)
     bound = meeting(task.template, lm).bind(3).taking("slots" if kind == "hard" else kind)
-    split = task.splits["select"]
-    engine = Engine(lm, bound, split, task.choices)
-    prompt = prompt_of(kind, lm)
-    losses = engine.score([prompt], np.arange(4)).losses[0]
-    about = {"model": lm.facts, "task": "films"}
-    return SavedPrompt(
-        prompt=prompt,
-        template=bound,
-        choices=task.choices,
-        about=about,
-        probe=split.examples[:4],
-        losses=tuple(losses.tolist()),
-    )
+    return saved_from(lm, prompt_of(kind, lm), task, bound, {"task": "films"})
 
 
 def peft_losses(lm, engine, model, cut=0):

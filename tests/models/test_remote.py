@@ -43,11 +43,10 @@ from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
 from promptsearch.testing.server import Reply, Server, completion
-from promptsearch.testing.serving import with_model
-from promptsearch.testing.tiny import WORDS, tiny_model
+from promptsearch.testing.serving import POOL, served_study, with_model
+from promptsearch.testing.tiny import tiny_model
 
 SECRET = "sk-never-to-be-seen-4711"
-POOL = [word.strip() for word in WORDS]
 #: Requests that find out at the start what a server can do: one echo, and two for each text that is
 #: compared; of three texts, one goes on with a piece of a character.
 START = 6
@@ -62,26 +61,8 @@ def model(server, **options):
     return ServedModel(endpoint, **given)
 
 
-def study(server, strategies=("random",), **changes):
-    given = {
-        "endpoint": server.url,
-        "model": "tiny",
-        "retries": 1,
-        "seconds": 5,
-        **changes.pop("model", {}),
-    }
-    return {
-        "name": "s",
-        "model": given,
-        "task": "films",
-        "pool": POOL,
-        "budget": 3_000,
-        "length": 2,
-        "score_on": 4,
-        "seeds": 1,
-        "strategies": list(strategies),
-        **changes,
-    }
+def study(server, strategies=("random",), *, model=(), **changes):
+    return served_study(server, strategies, model={"retries": 1, **dict(model)}, **changes)
 
 
 def only_writes(text):

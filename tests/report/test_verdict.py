@@ -154,7 +154,7 @@ def test_searches_are_held_against_the_best_control_and_both_are_chosen_without_
         p_tuning=("vectors", 0.4, sample(0.3)),
     )
     found = against(rows, "select loss", 1.0)
-    assert found.control == "written"
+    assert found.control == "written" and found.search == "p_tuning"
     assert [test.first for test in found.best.values()] == ["coordinate", "written", "lora"]
     by = found.best["words"]
     apart = rows[3].scores.mean - rows[1].scores.mean
@@ -189,7 +189,8 @@ def test_without_a_control_or_without_anything_beside_it_nothing_is_held_against
     )
     assert against([control], "select loss", 1.0) is against([search], "select loss", 1.0) is None
     projected = replace(search, searches=False)
-    assert against([control, projected], "select loss", 1.0).sentence == ""
+    found = against([control, projected], "select loss", 1.0)
+    assert found.sentence == "" and found.search is None
 
 
 def test_scores_of_which_few_differ_tell_nothing():

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import LanguageModel, Objective, Weights
+from promptsearch import LanguageModel, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.strategies.adapter import Adapter
 from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 
@@ -30,14 +30,8 @@ def arena(request, films):
     return Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
 
 
-def objective(arena, budget=100_000):
-    return Objective(
-        arena.searching, arena.space, Ledger(budget), scored=arena.scored, training=np.arange(8, 40)
-    )
-
-
 def test_it_starts_as_the_lm_itself(arena):
-    given = objective(arena)
+    given = objective_on(arena)
     (prompt,) = Adapter(given, seed=0, share=0.1).ask()
     assert (
         np.abs(given.evaluate([prompt]).losses - given.evaluate([Weights({})]).losses).max() < 1e-5
@@ -48,7 +42,7 @@ def test_it_starts_as_the_lm_itself(arena):
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
 def test_the_widest_bottleneck_within_the_share_is_taken(arena, share):
-    strategy = Adapter(objective(arena), seed=0, share=share)
+    strategy = Adapter(objective_on(arena), seed=0, share=share)
     total = arena.lm.parameters
     wider = strategy.trainable + 4 * (2 * 32 + 1)
     assert strategy.trainable <= share * total < wider
@@ -61,19 +55,19 @@ def test_a_share_that_holds_no_adapter_is_named(arena, share):
         StrategyError,
         match="'share' is .* of .* weights, which is less than the 388 of adapters of one number",
     ):
-        Adapter(objective(arena), seed=0, share=share)
+        Adapter(objective_on(arena), seed=0, share=share)
 
 
 def test_the_least_share_that_is_named_is_enough(arena):
     with pytest.raises(StrategyError) as caught:
-        Adapter(objective(arena), seed=0, share=0.0)
+        Adapter(objective_on(arena), seed=0, share=0.0)
     assert Adapter(
-        objective(arena), seed=0, share=float(str(caught.value).rpartition(" ")[2])
+        objective_on(arena), seed=0, share=float(str(caught.value).rpartition(" ")[2])
     ).ask()
 
 
 def test_training_lowers_the_loss_and_leaves_the_lm(arena):
-    given = objective(arena, budget=60_000)
+    given = objective_on(arena, budget=60_000)
     start = float(given.evaluate([Weights({})]).values[0])
     loop.search(Adapter(given, seed=0, share=0.3, interval=4, batch=8, rate=0.01))
     assert given.ranking[0].value < start - 0.05

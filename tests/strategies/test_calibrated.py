@@ -147,7 +147,7 @@ def test_tasks_that_it_cannot_correct_are_refused(small, searched, message):
 
 
 def test_nothing_to_score_is_refused():
-    with pytest.raises(StrategyError, match="calibrated has nothing to score: give 'prompts'"):
+    with pytest.raises(StrategyError, match="it has nothing to score: give 'prompts'"):
         check_options("calibrated", Calibrated, {"prompts": [], "empty": False})
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import LanguageModel, Objective, Weights
+from promptsearch import LanguageModel, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.strategies.bitfit import BitFit
 from promptsearch.strategies.ia3 import IA3
@@ -16,6 +15,7 @@ from promptsearch.strategies.layernorm_tuning import LayerNormTuning
 from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny import tiny_model
 from promptsearch.testing.tiny_masked import tiny_masked
 from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
@@ -56,10 +56,8 @@ def arena(request, films):
     return Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
 
 
-def objective(arena, budget=12_000):
-    return Objective(
-        arena.searching, arena.space, Ledger(budget), scored=arena.scored, training=np.arange(8, 40)
-    )
+def objective(arena):
+    return objective_on(arena, 12_000)
 
 
 @pytest.mark.parametrize("strategy", [IA3, BitFit, LayerNormTuning])

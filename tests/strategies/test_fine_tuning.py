@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from promptsearch import LanguageModel, Objective, Weights
-from promptsearch.records.ledger import Ledger
+from promptsearch import LanguageModel, Weights
 from promptsearch.search import loop
 from promptsearch.search.objective import FINALISTS, SELECTED
 from promptsearch.strategies.fine_tuning import FineTuning
@@ -21,6 +20,7 @@ from promptsearch.study.arena import Arena
 from promptsearch.study.ending import price_of_selection
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.searched import objective_on
 
 
 class TestFineTuning(StrategyConformance):
@@ -44,14 +44,7 @@ def arena(films):
 
 
 def objective(arena, budget=100_000):
-    return Objective(
-        arena.searching,
-        arena.space,
-        Ledger(budget),
-        scored=arena.scored,
-        training=np.arange(8, 40),
-        finalists=FineTuning.finalists,
-    )
+    return objective_on(arena, budget, finalists=FineTuning.finalists)
 
 
 def test_it_starts_from_the_lm_itself(arena):

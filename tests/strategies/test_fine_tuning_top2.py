@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import LanguageModel, Objective
-from promptsearch.records.ledger import Ledger
+from promptsearch import LanguageModel
 from promptsearch.search import loop
-from promptsearch.strategies.fine_tuning_top2 import FineTuningTop2
+from promptsearch.strategies.fine_tuning import FineTuningTop2
 from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 
@@ -26,9 +26,7 @@ class TestFineTuningTop2(StrategyConformance):
 def test_it_changes_the_two_top_most_layers_and_the_last_norm_only(architecture, films):
     lm = LanguageModel(*tiny_model(architecture, layers=3))
     arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
-    given = Objective(
-        arena.searching, arena.space, Ledger(30_000), scored=arena.scored, training=np.arange(8, 40)
-    )
+    given = objective_on(arena, 30_000)
     strategy = FineTuningTop2(given, seed=0, interval=2, batch=4, rate=0.01)
     loop.search(strategy)
     best = given.ranking[0].prompt.tensors
@@ -50,13 +48,7 @@ def test_it_changes_the_two_top_most_layers_and_the_last_norm_only(architecture,
 def test_a_step_is_charged_for_the_layers_that_it_crosses(films):
     lm = LanguageModel(*tiny_model("llama", layers=4))
     arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
-    given = Objective(
-        arena.searching,
-        arena.space,
-        Ledger(100_000),
-        scored=arena.scored,
-        training=np.arange(8, 40),
-    )
+    given = objective_on(arena)
     strategy = FineTuningTop2(given, seed=0)
     given.loss(strategy.module(), ids := np.array([9, 12, 20]))
     tokens = int(arena.searching.context(ids).sum())

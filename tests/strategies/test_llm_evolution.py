@@ -167,7 +167,7 @@ def test_unbounded_retry_a_proposer_that_only_repeats_ends_the_run_with_a_reason
     [
         ({"population": 1}, "'population' must be at least 2, got 1"),
         ({"temperature": -1.0}, "'temperature' must be at least 0, got -1.0"),
-        ({"examples": 99}, "99 examples were asked for, but only 16 are not scored on"),
+        ({"examples": 99}, "99 examples were asked for, but only 16 examples are not scored on"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

@@ -7,9 +7,7 @@ import pytest
 from promptsearch import TextPrompt
 from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.models.endpoint import Completion
-from promptsearch.records.ledger import Ledger
 from promptsearch.search.loop import search
-from promptsearch.search.objective import Objective
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.llm_proposed import LLMProposed, score
 from promptsearch.study.config import parse_config
@@ -18,6 +16,7 @@ from promptsearch.study.prepare import prepare
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 from promptsearch.testing.proposing import PlantedProposing
+from promptsearch.testing.searched import objective_on
 
 
 class TestAPE(StrategyConformance):
@@ -173,15 +172,8 @@ def test_an_instruction_longer_than_the_context_is_a_visible_failure_that_costs_
     }
     prepared = prepare(parse_config(given), tiny, films)
     arena = prepared.arena(films)
-    objective = Objective(
-        arena.searching,
-        arena.space,
-        Ledger(50_000),
-        scored=arena.scored,
-        training=np.arange(8, 40),
-        reserve=partial(price_of_selection, arena),
-        proposing=prepared.proposing,
-    )
+    reserve = partial(price_of_selection, arena)
+    objective = objective_on(arena, 50_000, reserve=reserve, proposing=prepared.proposing)
     long, short = "good " * 600, "Answer the question."
     strategy = LLMProposed(objective, seed=0, prompts=[long, short], batch=2, longest=16)
     for _ in range(2):
@@ -211,9 +203,7 @@ def test_prompts_that_are_too_long_end_a_run_in_the_end(tiny, films, monkeypatch
         "strategies": ["random"],
     }
     arena = prepare(parse_config(given), tiny, films).arena(films)
-    objective = Objective(
-        arena.searching, arena.space, Ledger(50_000), scored=arena.scored, training=np.arange(8, 40)
-    )
+    objective = objective_on(arena, 50_000)
     with pytest.raises(
         BudgetExhausted,
         match="100 proposals in a row had all been scored before, or are too long to be scored",
@@ -235,7 +225,7 @@ def test_it_goes_on_where_most_answers_cannot_be_used():
         ({"batch": 0}, "'batch' must be at least 1, got 0"),
         ({"fresh": 1.5}, "'fresh' must be at most 1, got 1.5"),
         ({"retries": -1}, "'retries' must be at least 0, got -1"),
-        ({"examples": 99}, "99 examples were asked for, but only 16 are not scored on"),
+        ({"examples": 99}, "99 examples were asked for, but only 16 examples are not scored on"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

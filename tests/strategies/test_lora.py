@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import LanguageModel, Objective, Weights
+from promptsearch import LanguageModel, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.strategies.lora import Lora
 from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 
 
@@ -30,14 +30,8 @@ def arena(request, films):
     return Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
 
 
-def objective(arena, budget=100_000):
-    return Objective(
-        arena.searching, arena.space, Ledger(budget), scored=arena.scored, training=np.arange(8, 40)
-    )
-
-
 def test_it_starts_as_the_lm_itself(arena):
-    given = objective(arena)
+    given = objective_on(arena)
     (prompt,) = Lora(given, seed=0).ask()
     assert (
         np.abs(given.evaluate([prompt]).losses - given.evaluate([Weights({})]).losses).max() < 1e-5
@@ -49,7 +43,7 @@ def test_it_changes_queries_and_values_as_peft_does_by_default(arena):
 
     import peft
 
-    strategy = Lora(objective(arena), seed=0, rank=3)
+    strategy = Lora(objective_on(arena), seed=0, rank=3)
     model, _ = tiny_model(arena.lm.model.config.model_type.removesuffix("_text"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -67,7 +61,7 @@ def test_it_changes_queries_and_values_as_peft_does_by_default(arena):
 
 
 def test_the_scale_is_alpha_over_rank_and_belongs_to_b(arena):
-    strategy = Lora(objective(arena), seed=0, rank=4, alpha=12.0)
+    strategy = Lora(objective_on(arena), seed=0, rank=4, alpha=12.0)
     with torch.no_grad():
         strategy.module.b[0].fill_(1.0)
     tensors = strategy.ask()[0].tensors
@@ -79,19 +73,19 @@ def test_the_scale_is_alpha_over_rank_and_belongs_to_b(arena):
 def test_other_maps_can_be_named(arena):
     kinds = {name.rpartition(".")[2] for name in arena.lm.weights.maps}
     one = sorted(kinds)[-1]
-    tensors = Lora(objective(arena), seed=0, targets=[one]).ask()[0].tensors
+    tensors = Lora(objective_on(arena), seed=0, targets=[one]).ask()[0].tensors
     assert {name.split(".")[-2] for name in tensors} == {one}
     with pytest.raises(
         StrategyError,
         match=f"'targets' has 'q_prj'; the linear maps in this model's layers are .*{one}",
     ):
-        Lora(objective(arena), seed=0, targets=["q_prj"])
+        Lora(objective_on(arena), seed=0, targets=["q_prj"])
     with pytest.raises(StrategyError, match="'targets' is empty: name linear maps"):
-        Lora(objective(arena), seed=0, targets=[])
+        Lora(objective_on(arena), seed=0, targets=[])
 
 
 def test_training_lowers_the_loss_and_leaves_the_lm(arena):
-    given = objective(arena, budget=60_000)
+    given = objective_on(arena, budget=60_000)
     start = float(given.evaluate([Weights({})]).values[0])
     loop.search(Lora(given, seed=0, interval=4, batch=8, rate=0.02))
     assert given.ranking[0].value < start - 0.05

@@ -47,7 +47,7 @@ def test_a_small_budget_reaches_for_the_first_prompts():
 
 
 def test_nothing_to_score_is_refused():
-    with pytest.raises(StrategyError, match="manual has nothing to score: give 'prompts'"):
+    with pytest.raises(StrategyError, match="it has nothing to score: give 'prompts'"):
         check_options("manual", Manual, {"prompts": [], "empty": False})
 
 

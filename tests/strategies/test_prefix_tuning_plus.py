@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch import LanguageModel, Objective, Weights
+from promptsearch import LanguageModel, Weights
 from promptsearch.errors import StrategyError
-from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.strategies.prefix_tuning_plus import PrefixTuningPlus
 from promptsearch.study.arena import Arena
 from promptsearch.testing import planted
 from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny import tiny_model
 
 
@@ -46,10 +46,8 @@ def arena(request, films):
     return Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
 
 
-def objective(arena, budget=30_000):
-    return Objective(
-        arena.searching, arena.space, Ledger(budget), scored=arena.scored, training=np.arange(8, 40)
-    )
+def objective(arena):
+    return objective_on(arena, 30_000)
 
 
 def test_it_starts_as_the_lm_itself_and_trains(arena):

@@ -7,15 +7,14 @@ import torch
 
 from promptsearch import HardPrompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
-from promptsearch.records.ledger import Ledger
 from promptsearch.search.loop import search
-from promptsearch.search.objective import Objective
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.prune import Prune
 from promptsearch.study.config import parse_config
 from promptsearch.study.prepare import prepare
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
+from promptsearch.testing.searched import objective_on
 
 METHODS = ["evolution", "greedy"]
 
@@ -210,9 +209,7 @@ def films_objective(tiny, films, budget=None):
         }
     )
     arena = prepare(config, tiny, films).arena(films)
-    return Objective(
-        arena.searching, arena.space, Ledger(budget), scored=np.arange(8), training=np.arange(8, 40)
-    )
+    return objective_on(arena, budget)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -225,7 +225,7 @@ def test_parents_that_fail_on_the_minibatch_are_not_read():
         ({"parents": 0}, "'parents' must be at least 1, got 0"),
         ({"merges": -1}, "'merges' must be at least 0, got -1"),
         ({"examples": 9}, "a 'minibatch' of 8 has no 9 'examples' to show"),
-        ({"examples": 99, "minibatch": 99}, "99 examples were asked for, but only 16 are not sc"),
+        ({"examples": 99, "minibatch": 99}, "99 examples were asked for, but only 16 examples are"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):

@@ -15,8 +15,7 @@ from promptsearch.search.proposer import RemoteProposing
 from promptsearch.study.config import parse_config
 from promptsearch.study.costs import cost_of, fare_of, flops_of
 from promptsearch.testing.server import Server
-from promptsearch.testing.serving import with_model
-from promptsearch.testing.tiny import WORDS
+from promptsearch.testing.serving import served_study, with_model
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +31,9 @@ def task():
     )
 
 
-def study(server, price, strategies=("random",), **changes):
-    model = {"endpoint": server.url, "model": "tiny", "retries": 0, "price": price}
-    return {
-        "name": "s",
-        "model": {**model, **changes.pop("model", {})},
-        "task": "films",
-        "pool": [word.strip() for word in WORDS],
-        "length": 2,
-        "score_on": 4,
-        "strategies": list(strategies),
-        "budget": 1_000_000,
-        "seeds": 1,
-        **changes,
-    }
+def study(server, price, strategies=("random",), *, model=(), **changes):
+    given = {"budget": 1_000_000, **changes}
+    return served_study(server, strategies, model={"price": price, **dict(model)}, **given)
 
 
 def run_of(server, task, out, *given, **changes):

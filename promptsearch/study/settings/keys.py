@@ -50,6 +50,17 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> PydanticCustomError:
     return PydanticCustomError("unknown_name", "{text}", {"text": text})
 
 
+def one_of(kind: str, known: Sequence[str]) -> BeforeValidator:
+    """What refuses a text that is none of the known ones, with "did you mean", before pydantic."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value not in known:
+            raise unknown(kind, value, known)
+        return value
+
+    return BeforeValidator(check)
+
+
 Whole = Annotated[int, BeforeValidator(whole), Field(ge=1, le=MOST)]
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Name = Annotated[str, BeforeValidator(_name)]

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from promptsearch.plain.names import as_name
 from promptsearch.study.settings.data import SplitSizes
 from promptsearch.study.settings.keys import Keys, Name, Whole
-from promptsearch.study.settings.task import DecodingConfig, Metric, TaskConfig, known_length
-from promptsearch.tasks.normalise import Normalise
+from promptsearch.study.settings.task import DecodingConfig, Length, Metric, TaskConfig
 
 
 class LmEvalConfig(Keys):
@@ -36,7 +35,7 @@ class LmEvalConfig(Keys):
             "all of its rows"
         ),
     )
-    normalise: Normalise | None = Field(
+    normalise: Length | None = Field(
         None,
         description=(
             "what the log-probability of an answer to choose from is divided by: none, or its "
@@ -60,11 +59,6 @@ class LmEvalConfig(Keys):
         asked = str(data.get("lm_eval", ""))
         stem = Path(asked).stem if asked.endswith((".yaml", ".yml")) else asked
         return {**data, "name": as_name(stem, "task")}
-
-    @field_validator("normalise", mode="before")
-    @classmethod
-    def _known_length(cls, value: Any) -> Any:
-        return known_length(value)
 
 
 def _given(value: Any) -> str:

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from promptsearch.study.settings.execution import ExecutionConfig
-from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, unknown
+from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, one_of
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.model import EndpointConfig, Models, OneProposer, ProposerConfig
 from promptsearch.study.settings.one_task import OneTask
@@ -36,6 +36,9 @@ from promptsearch.study.settings.task import Metric
 SEEDS, LENGTHS, TRACKERS, RUNS = 1_000, 100, 20, 100_000
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DRAWS = ("once", "seed")
+
+Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], one_of("dtype", DTYPES)]
+Draw = Annotated[Literal["once", "seed"], one_of("draw", DRAWS)]
 
 
 def _seeds(value: Any) -> Any:
@@ -128,7 +131,7 @@ class StudyConfig(Keys):
     seeds: Annotated[
         tuple[int, ...], BeforeValidator(_seeds, json_schema_input_type=int | list[int])
     ] = Field(tuple(range(5)), description="how many seeds (0, 1, ...), or a list of them")
-    draw: Literal["once", "seed"] = Field(
+    draw: Draw = Field(
         "once",
         description=(
             "seed: every seed draws search and select examples of its own, from all that the test "
@@ -143,7 +146,7 @@ class StudyConfig(Keys):
             "out: the study's own model"
         ),
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: Dtype = Field(
         "auto",
         description=(
             "the dtype of the search: auto is bfloat16 where the hardware multiplies it, else "
@@ -288,20 +291,6 @@ class StudyConfig(Keys):
     def _to_other_models(cls, value: bool, info: ValidationInfo) -> bool:
         if value and not isinstance(info.data.get("model", ()), tuple):
             raise ValueError("a list of models beside it, to whose other members winners go")
-        return value
-
-    @field_validator("dtype", mode="before")
-    @classmethod
-    def _known_dtype(cls, value: Any) -> Any:
-        if isinstance(value, str) and value not in DTYPES:
-            raise unknown("dtype", value, DTYPES)
-        return value
-
-    @field_validator("draw", mode="before")
-    @classmethod
-    def _known_draw(cls, value: Any) -> Any:
-        if isinstance(value, str) and value not in DRAWS:
-            raise unknown("draw", value, DRAWS)
         return value
 
     @field_validator("device")

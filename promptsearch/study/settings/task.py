@@ -11,7 +11,6 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -25,7 +24,7 @@ from promptsearch.study.settings.data import (
     as_label,
     official,
 )
-from promptsearch.study.settings.keys import MOST, Keys, Name, Whole, unknown, whole
+from promptsearch.study.settings.keys import MOST, Keys, Name, Whole, one_of, unknown, whole
 from promptsearch.tasks.answers import field_of
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.joining import DEPTH
@@ -61,19 +60,7 @@ def _template(value: Any) -> Any:
     return value
 
 
-def _labels(value: Any) -> Any:
-    if isinstance(value, str) and value != "labels":
-        raise unknown("answers", value, ["labels"])
-    return value
-
-
-def known_length(value: Any) -> Any:
-    """Refuse a length that no log-probability is divided by, with "did you mean"."""
-    if isinstance(value, str) and value not in NORMALISES:
-        raise unknown("length to normalise by", value, NORMALISES)
-    return value
-
-
+Length = Annotated[Normalise, one_of("length to normalise by", NORMALISES)]
 Metric = Annotated[str | dict[str, dict[str, Any] | None], BeforeValidator(_metric)]
 
 Message = Annotated[
@@ -100,7 +87,7 @@ def _given(value: Any) -> str:
 
 
 Answers = Annotated[
-    Annotated[Literal["labels"], BeforeValidator(_labels), Tag("text")]
+    Annotated[Literal["labels"], one_of("answers", ["labels"]), Tag("text")]
     | Annotated[OfField, Tag("field")]
     | Annotated[dict[Label, str], BeforeValidator(_different), Tag("mapping")],
     Discriminator(_given),
@@ -196,7 +183,7 @@ class TaskConfig(Keys):
             "0; left out: the label's text is the answer"
         ),
     )
-    normalise: Normalise = Field(
+    normalise: Length = Field(
         "none",
         description=(
             "what the log-probability of an answer to choose from is divided by: none, or its "
@@ -243,11 +230,6 @@ class TaskConfig(Keys):
         ):
             return {**data, "name": name_of(data["data"])}
         return data
-
-    @field_validator("normalise", mode="before")
-    @classmethod
-    def _known_length(cls, value: Any) -> Any:
-        return known_length(value)
 
     @model_validator(mode="after")
     def _sized(self) -> TaskConfig:
