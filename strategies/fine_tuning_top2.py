@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
+from promptsearch.records.run import Paper
 from promptsearch.search.encoders import NamedTensors
 from promptsearch.search.training_options import Rate
 
@@ -35,6 +36,9 @@ class FineTuningTop2(TrainedStrategy):
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
+    paper: Paper | None = Paper(
+        21_035, "steps", "5 epochs of E2E, 10 rows a step, in its authors' script"
+    )
 
     def __init__(
         self, objective: Objective, *, seed: int, rate: Rate = 0.0001, **training: Any
