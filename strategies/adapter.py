@@ -7,7 +7,8 @@ when training starts. Li and Liang 2021, arXiv:2101.00190, table 1, have the row
 
 Differs from the papers: U starts at zero, so that training starts from the LM itself; the layer
 norm in front of D has no scale and shift of its own, because D and its bias can express these; the
-LM's own norms stay as they are. AdamW has no weight decay.
+LM's own norms stay as they are, and answers are words of the LM: Houlsby et al. train norms and a
+classifier, too. AdamW has no weight decay.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
 from promptsearch.errors import StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.encoders import NamedTensors
 from promptsearch.search.training_options import Rate
 
@@ -38,6 +40,9 @@ class Adapter(TrainedStrategy):
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
+    paper: Paper | None = Paper(
+        21_035, "steps", "5 epochs of E2E, 10 rows a step, in Li and Liang's script"
+    )
 
     def __init__(
         self,

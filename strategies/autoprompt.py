@@ -8,9 +8,10 @@ et al. 2018, "HotFlip", arXiv:1712.06751). All candidates are scored by forward 
 one is kept if it is better.
 
 Differs from the paper: tokens come from the pool, and the first ones are drawn from it instead of
-being masks; minibatches are some examples instead of hundreds; the loss decides, not the accuracy.
-As in the authors' code, candidates are scored on other examples than those that gave the gradient,
-and the present prompt is scored on the same examples as its candidates.
+being masks; label words are the task's own, and not looked for (section 2.3); minibatches are some
+examples instead of hundreds; the loss decides, not the accuracy. As in the authors' code,
+candidates are scored on other examples than those that gave the gradient, and the present prompt is
+scored on the same examples as its candidates.
 
 Beats random on the planted objective `separable`.
 """
@@ -33,6 +34,7 @@ from promptsearch import (
     Strategy,
     TextPrompt,
 )
+from promptsearch.records.run import Paper
 from promptsearch.search.options import Count
 
 
@@ -53,6 +55,9 @@ class AutoPrompt(Strategy):
 
     access: ClassVar[Access] = Access.GRADIENTS
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
+    paper: Paper | None = Paper(
+        18_000, "prompts", "180 steps of 100 for sentiment, in its authors' README"
+    )
 
     def __init__(
         self,

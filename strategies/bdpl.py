@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy
+from promptsearch.records.run import Paper
 from promptsearch.records.scores import Floats
 from promptsearch.search.options import Count, Positive, Share
 
@@ -67,6 +68,8 @@ class Bdpl(Strategy):
             are better than the mean.
         explore: Share of tokens that are drawn uniformly from the candidates.
     """
+
+    paper: Paper | None = Paper(8_000, "prompts", "calls of the model, in its authors' script")
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptsearch import Evaluation, HardPrompt, Objective, Prompt, Strategy, TextPrompt
+from promptsearch.records.run import Paper
 from promptsearch.search.options import Count
 
 Ids = tuple[int, ...]  # tokens of the pool that make a prompt or its beginning
@@ -41,6 +42,7 @@ class Beam(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
+    paper: Paper | None = Paper(1_000, "prompts", "5 tokens, each the best of 200, in ClaPS' code")
 
     def __init__(
         self, objective: Objective, *, seed: int, width: Count = 4, batch: Count = 16

@@ -8,7 +8,8 @@ Differs from the paper: its models have a bias in each linear map. Llama and mos
 have none, so a map without one gets a bias of zeros, which changes nothing at the start (PEFT's
 BEFT does so, too). Norms without a bias get none: what it would add to the states is added by the
 biases of the maps that read them. A bias of the head stays as it is: with it, an answer's prior
-would be trained, and no layer. AdamW has no weight decay.
+would be trained, and no layer. Answers are words of the LM, so no classifier is trained beside the
+biases, as the paper does. AdamW has no weight decay.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
+from promptsearch.records.run import Paper
 from promptsearch.search.encoders import NamedTensors
 from promptsearch.search.training_options import Rate
 
@@ -34,6 +36,9 @@ class BitFit(TrainedStrategy):
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
+    paper: Paper | None = Paper(
+        4_992, "steps", "16 epochs of RTE, 8 rows a step, in its authors' code"
+    )
 
     def __init__(
         self, objective: Objective, *, seed: int, rate: Rate = 0.003, **training: Any

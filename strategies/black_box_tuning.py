@@ -59,7 +59,7 @@ class BlackBoxTuning(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({SoftPrompt})
-    paper: ClassVar[Paper | None] = Paper(8_000, "prompts", "calls of the model (section 4)")
+    paper: Paper | None = Paper(8_000, "prompts", "calls of the model, in its authors' script")
 
     def __init__(
         self,

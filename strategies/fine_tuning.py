@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from promptsearch import Access, Objective, State, TrainedStrategy, Weights
+from promptsearch.records.run import Paper
 from promptsearch.search.encoders import NamedTensors
 from promptsearch.search.training_options import Rate
 
@@ -42,6 +43,9 @@ class FineTuning(TrainedStrategy):
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
     #: Each finalist is a whole model in memory: as many as see the select split are enough.
     finalists: ClassVar[int] = 3
+    paper: Paper | None = Paper(
+        21_035, "steps", "5 epochs of E2E, 10 rows a step, in Li and Liang's script"
+    )
 
     def __init__(
         self, objective: Objective, *, seed: int, rate: Rate = 0.00001, **training: Any
@@ -73,6 +77,9 @@ class FineTuningTop2(TrainedStrategy):
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
+    paper: Paper | None = Paper(
+        21_035, "steps", "5 epochs of E2E, 10 rows a step, in Li and Liang's script"
+    )
 
     def __init__(
         self, objective: Objective, *, seed: int, rate: Rate = 0.0001, **training: Any

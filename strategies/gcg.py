@@ -90,7 +90,7 @@ class GCG(Strategy):
     """
 
     access: ClassVar[Access] = Access.GRADIENTS
-    paper: ClassVar[Paper | None] = Paper(256_000, "prompts", "500 steps of 512 (section 3)")
+    paper: Paper | None = Paper(256_000, "prompts", "500 steps of 512, in its authors' script")
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
 
     def __init__(

@@ -76,7 +76,7 @@ class Grips(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
-    paper: ClassVar[Paper | None] = Paper(50, "prompts", "10 steps of 5 (section 4)")
+    paper: Paper | None = Paper(50, "prompts", "at most 10 steps of 5, in its authors' code")
     starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 
     def __init__(

@@ -7,12 +7,13 @@ encoder-decoder model the attention of the decoder to the encoder has its own ve
 the model reads is that of the empty prompt.
 
 Differs from the paper: its two further losses are left out (unlikelihood of wrong choices, and a
-loss normalised by length, for which the objective's own is used); AdamW where the paper has
-Adafactor. Where one matrix makes queries, keys and values, as in GPT-2, queries are scaled, too:
-l_q * q times k is q times l_q * k, so nothing can be said with it that l_k does not say. Where
-positions are turned into keys, the scale stands before the turn, as in PEFT. PEFT's defaults scale
-queries instead of keys in some models (BART, Qwen, Gemma), and in BERT also what joins the heads;
-here it is keys, values and the MLP's last map in all of them.
+loss normalised by length, for which the objective's own is used), and so is training the vectors on
+other tasks first; AdamW where the paper has Adafactor. Where one matrix makes queries, keys and
+values, as in GPT-2, queries are scaled, too: l_q * q times k is q times l_q * k, so nothing can be
+said with it that l_k does not say. Where positions are turned into keys, the scale stands before
+the turn, as in PEFT. PEFT's defaults scale queries instead of keys in some models (BART, Qwen,
+Gemma), and in BERT also what joins the heads; here it is keys, values and the MLP's last map in all
+of them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class IA3(TrainedStrategy):
 
     access: ClassVar[Access] = Access.WEIGHTS
     proposes: ClassVar[frozenset[type]] = frozenset({Weights})
-    paper: ClassVar[Paper | None] = Paper(1_000, "steps", "of 8 examples each (section 3.5)")
+    paper: Paper | None = Paper(1_000, "steps", "of 8 examples each (section 3.5)")
 
     def __init__(
         self, objective: Objective, *, seed: int, rate: Rate = 0.01, **training: Any

@@ -39,6 +39,7 @@ from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import NothingUsable, StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.instructions import CROSSING, FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
 from promptsearch.search.unscored import check_unscored
@@ -101,6 +102,8 @@ class Joint(Strategy):
         if proposals:
             check_unscored(objective, examples, "examples")
         self._rng = np.random.default_rng(seed)
+        if method == "tpe":  # CAPO counts tokens
+            self.paper = Paper(50, "prompts", "20 to 50, by task, in its experiments")
         self._tpe, self._proposals = method == "tpe", proposals
         self._shots, self._sets, self._separator = shots, sets, separator
         self._size, self._batch, self._examples = population, batch, examples

@@ -8,7 +8,8 @@ one; the child takes the instruction's place where it is better.
 
 Differs from the paper: parents are drawn by rank, not by the share of their fitness, which says
 nothing where it is zero or below; the loss is minimised, since accuracies tie; a request shows what
-goes in and what comes out, not the steps between; no child is scored twice.
+goes in and what comes out, not the steps between; the first population is the given instructions
+and some inferred from solved examples, without paraphrases; no child is scored twice.
 
 Beats random on the planted objectives `separable` and `pairwise`.
 """
@@ -66,8 +67,8 @@ class LLMEvolution(Strategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
-    paper: ClassVar[Paper | None] = Paper(
-        110, "prompts", "10 at first and in each of 10 steps (section 4)"
+    paper: Paper | None = Paper(
+        110, "prompts", "10 at first and in each of 10 steps, in its authors' scripts"
     )
     starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
 

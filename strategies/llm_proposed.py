@@ -26,6 +26,7 @@ import numpy as np
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
+from promptsearch.records.run import Paper
 from promptsearch.search.instructions import FROM_EXAMPLES, VARIATION, Instructions, solved
 from promptsearch.search.options import Count, Share
 from promptsearch.search.unscored import check_unscored
@@ -60,6 +61,7 @@ class LLMProposed(Strategy):
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
     starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    paper: Paper | None = Paper(90, "prompts", "3 times 30, in its authors' code")
 
     def __init__(
         self,
@@ -79,6 +81,8 @@ class LLMProposed(Strategy):
         super().__init__(objective, seed=seed)
         check_unscored(objective, examples, "examples")
         prompts = self.first_texts(prompts)
+        if method == "opro":
+            self.paper = Paper(1_600, "prompts", "200 steps of 8, in its authors' code")
         self._rng = np.random.default_rng(seed)
         self._method, self._batch, self._examples, self._keep, self._fresh = (
             method,

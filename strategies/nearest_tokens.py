@@ -5,8 +5,9 @@ with the highest cosine. Khashabi et al. 2022, "Prompt Waywardness", arXiv:2112.
 nearest tokens of a prompt that works can be any text at all, so what the words are worth has to be
 measured. They are scored as any prompt is, and the report shows them beside the vectors.
 
-The strategy tries the nearest tokens of the pool by cosine, by Euclidean distance and by dot
-product, then combinations of each position's nearest few, in the order of the sum of their cosines.
+Differs from the papers: the nearest tokens are those of the pool, not of the whole vocabulary. The
+strategy tries those by cosine, by Euclidean distance and by dot product, then combinations of each
+position's nearest few, in the order of the sum of their cosines.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ arXiv:1907.10902; J. Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optim
 K. Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II",
 https://doi.org/10.1109/4235.996017.
 
+Differs from the papers: tokens take the place of hyperparameters, and NSGA-II has one objective and
+small generations.
+
 Token ids have no order that means something, so TPE over them is worse than random. Over a
 shortlist for each position (the tokens as categories) it works, but its cost grows with the list
 and the trials. Hence, for `tpe`, each position starts with a random shortlist of the pool. When the

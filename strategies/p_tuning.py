@@ -33,6 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Objective, State, TrainedStrategy, TunedPrompt
+from promptsearch.records.run import Paper
 from promptsearch.search.encoders import NamedTensors, seeded
 from promptsearch.search.options import Positive
 from promptsearch.search.training_options import Rate
@@ -55,6 +56,10 @@ class PTuning(TrainedStrategy):
             leap about. `auto` tries rates in a short test, which the budget pays.
         **training: The options of all trained strategies, see `TrainingOptions`.
     """
+
+    paper: Paper | None = Paper(
+        10_000, "steps", "at most 100 epochs of 800 facts, 8 a step, in its authors' code"
+    )
 
     def __init__(
         self,
@@ -97,6 +102,9 @@ class PTuningLM(PTuning):
     proposes: ClassVar[frozenset[type]] = frozenset({TunedPrompt})
     #: Each finalist is a whole model in memory: as many as see the select split are enough.
     finalists: ClassVar[int] = 3
+    paper: Paper | None = Paper(
+        3_500, "steps", "of 16 examples in four of seven tasks, else 250, in its authors' scripts"
+    )
 
     def __init__(
         self,

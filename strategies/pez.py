@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TrainedStrategy
 from promptsearch.prompts.numbers import Numbers
+from promptsearch.records.run import Paper
 from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
 
@@ -44,6 +45,7 @@ class PEZ(TrainedStrategy):
 
     proposes: ClassVar[frozenset[type]] = frozenset({HardPrompt})
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, SoftPrompt})
+    paper: Paper | None = Paper(5_000, "steps", "for language models, in its authors' README")
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from promptsearch import Objective, PrefixPrompt, TrainedStrategy
 from promptsearch.errors import StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.encoders import seeded
 from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
@@ -66,6 +67,9 @@ class PrefixTuning(TrainedStrategy):
     """
 
     proposes: ClassVar[frozenset[type]] = frozenset({PrefixPrompt})
+    paper: Paper | None = Paper(
+        21_035, "steps", "5 epochs of E2E, 10 rows a step, in its authors' script"
+    )
 
     def __init__(
         self,
@@ -80,6 +84,10 @@ class PrefixTuning(TrainedStrategy):
         rate: Rate | None = None,
         **training: Any,
     ) -> None:
+        if not reparametrise:  # P-tuning v2
+            self.paper = Paper(
+                7_800, "steps", "100 epochs of RTE, 32 rows a step, in its authors' script"
+            )
         self._hidden = hidden if reparametrise else None
         self._layers = objective.prefix_layers[0] if layers is None else layers
         if self._layers not in objective.prefix_layers:

@@ -52,7 +52,7 @@ class PromptTuning(TrainedStrategy):
     """
 
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, SoftPrompt, TextPrompt})
-    paper: ClassVar[Paper | None] = Paper(30_000, "steps", "of 32 examples each (section 3)")
+    paper: Paper | None = Paper(30_000, "steps", "of 32 examples each (section 3)")
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.options import Count
 from promptsearch.search.unscored import check_unscored
 
@@ -73,6 +74,7 @@ class Prune(Strategy):
 
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt})
     starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    paper: Paper | None = Paper(10_000, "prompts", "at most, in its authors' code")
 
     def __init__(
         self,
@@ -95,6 +97,8 @@ class Prune(Strategy):
         if not prompts:
             check_unscored(objective, shots)
         self._rng = np.random.default_rng(seed)
+        if method == "greedy":  # until no deletion is taken
+            self.paper = None
         self._greedy, self._batch = method == "greedy", batch
         self._given = [tuple(objective.encode(text)) for text in prompts]
         self._shots, self._sets, self._separator = shots, sets, separator

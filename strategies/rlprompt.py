@@ -73,9 +73,7 @@ class RLPrompt(Strategy):
     """
 
     access: ClassVar[Access] = Access.LOGITS
-    paper: ClassVar[Paper | None] = Paper(
-        192_000, "prompts", "12,000 steps of 16, in its authors' code"
-    )
+    paper: Paper | None = Paper(192_000, "prompts", "12,000 steps of 16, in its authors' code")
 
     def __init__(
         self,

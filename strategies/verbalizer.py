@@ -9,9 +9,10 @@ words may stand for a class, and their probabilities are added up.
 Differs from the papers: the k words of a class are those that the LM expects behind its examples
 more than behind the others', in standard deviations, since what it expects most it expects behind
 all of them; assignments are tried out best first, by the loss on the training examples, which costs
-no pass through the LM once it has predicted; and the prompts change as well: where words were found
-under all that are given, words of the best prompt are exchanged, added and left out, some at a
-time, and answer words are looked for under the best of these.
+no pass through the LM once it has predicted; the LM stays frozen, where LM-BFF fine-tunes it with
+each assignment before that is scored; and the prompts change as well: where words were found under
+all that are given, words of the best prompt are exchanged, added and left out, some at a time, and
+answer words are looked for under the best of these.
 
 Beats random on the planted objective `separable`.
 """
@@ -36,6 +37,7 @@ from promptsearch import (
     VerbalizedPrompt,
 )
 from promptsearch.errors import StrategyError
+from promptsearch.records.run import Paper
 from promptsearch.search.options import Count
 
 Floats = NDArray[np.float64]
@@ -72,6 +74,9 @@ class Verbalizer(Strategy):
     access: ClassVar[Access] = Access.LOGITS
     proposes: ClassVar[frozenset[type]] = frozenset({TextPrompt, VerbalizedPrompt})
     starts_from: ClassVar[frozenset[type]] = frozenset({TextPrompt})
+    paper: Paper | None = Paper(
+        100, "prompts", "assignments of words, each fine-tuned, in LM-BFF's README"
+    )
 
     def __init__(
         self,

@@ -187,18 +187,22 @@ class TrainingRecord:
     findings: tuple[str, ...]
 
 
+#: What a paper counts: prompts that are scored, or optimizer steps.
+Unit = Literal["prompts", "steps"]
+
+
 @dataclass(frozen=True)
 class Paper:
     """What a run of a strategy takes in its paper.
 
     Args:
-        count: How many there are of the unit.
-        unit: Distinct prompts that are scored, or optimizer steps.
+        count: How many there are of the unit, at least 1.
+        unit: Prompts that are scored, or optimizer steps.
         told: How the paper or its authors' code says it.
     """
 
     count: int
-    unit: Literal["prompts", "steps"]
+    unit: Unit
     told: str
 
 
@@ -222,7 +226,8 @@ class RunRecord:
             the bill, but not of its budget.
         spent: Tokens charged, with those brought.
         stopped: Why the search ended.
-        proposals: Distinct prompts scored on all of `score_on`.
+        proposals: Prompts that the search scored, once for each set of examples: all of
+            `score_on`, or a minibatch.
         failures: Prompts that could not be scored.
         length: Prompt tokens of the winner.
         trainable: Parameters tuned.

@@ -9,13 +9,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from promptsearch.report.notation import whole
+from promptsearch.records.run import Paper
+from promptsearch.report.notation import percent, whole
 from promptsearch.report.summary import Row, TaskSummary
 
 #: Column -> what it shows, in one line; the first names the row.
 COLUMNS = {
-    "here": "distinct prompts scored on all of score_on, or optimizer steps, mean over seeds",
-    "in its paper": "the same in the strategy's paper, or in its authors' code",
+    "here": (
+        "prompts that were scored, once for each set of examples, or optimizer steps, mean over "
+        "seeds"
+    ),
+    "share": "what a run took here, as a share of what it takes in the strategy's paper",
+    "in its paper": "what it takes there, or in its authors' code, where the paper does not say it",
 }
 
 
@@ -41,5 +46,16 @@ def cells(row: Row) -> list[str]:
         run.proposals if paper.unit == "prompts" else run.training.steps if run.training else 0
         for run in row.runs
     ]
-    here = f"{whole(round(float(np.mean(counts))))} {paper.unit}"
-    return [row.label, here, f"{whole(paper.count)} {paper.unit}: {paper.told}"]
+    here = round(float(np.mean(counts)))
+    share = here / paper.count
+    return [
+        row.label,
+        _counted(here, paper),
+        percent(share) if share < 10 else f"{whole(share)} times",
+        f"{_counted(paper.count, paper)}: {paper.told}",
+    ]
+
+
+def _counted(count: int, paper: Paper) -> str:
+    """A count with its unit, as in 1 step, 30,000 steps."""
+    return f"{whole(count)} {paper.unit if count != 1 else paper.unit.removesuffix('s')}"

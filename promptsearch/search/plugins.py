@@ -8,17 +8,20 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from promptsearch.errors import StrategyError, UnknownName
 from promptsearch.importing import load_named
 from promptsearch.prompts.kinds import KINDS
-from promptsearch.records.run import Paper
+from promptsearch.records.run import Paper, Unit
 from promptsearch.search.calling import strangers_code
 from promptsearch.search.listing import known_strategies
 from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options
 from promptsearch.search.strategy import BEGIN, Access, Strategy
+
+#: How a strategy says what a run takes in its paper.
+_PAPER = 'Paper(8_000, "prompts", "section 4"), or None'
 
 
 def find_strategy(name: str) -> type[Strategy]:
@@ -63,6 +66,16 @@ def _load(name: str, load: Callable[[], Any]) -> type[Strategy]:
     return found if (fault := _fault(found)) is None else _refusing(found, *fault)
 
 
+def _is_paper(value: object) -> bool:
+    """Whether this says what a run takes in a paper, or is None."""
+    return value is None or (
+        isinstance(value, Paper)
+        and (type(value.count), type(value.unit), type(value.told)) == (int, str, str)
+        and value.count > 0
+        and value.unit in get_args(Unit)
+    )
+
+
 def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
     """The first wrong attribute of a strategy's class, and a message that says what to write.
 
@@ -90,10 +103,7 @@ def _fault(strategy: type[Strategy]) -> tuple[str, str] | None:
             lambda x: some(x, lambda each: isinstance(each, str)),
             'a set of names of options, as frozenset({"file"})',
         ),
-        "paper": (
-            lambda x: x is None or isinstance(x, Paper),
-            'Paper(8_000, "prompts", "section 4"), or None',
-        ),
+        "paper": (_is_paper, _PAPER),
         "finalists": (lambda x: type(x) is int and x > 0, "a whole number of at least 1"),
         **{
             name: (lambda x: type(x) is bool, "True or False")
@@ -161,5 +171,9 @@ def make_strategy(
         if made.objective is not objective:
             raise StrategyError(
                 f"{strategy.__name__} has an objective that is not the run's: {BEGIN}"
+            )
+        if not _is_paper(made.paper):
+            raise StrategyError(
+                f"{strategy.__name__}().paper is {str(made.paper)[:80]!r}: write {_PAPER}"
             )
     return made

@@ -114,8 +114,9 @@ class Strategy(ABC):
     #: the winner is `objective.start`.
     starts_from: ClassVar[frozenset[type]] = frozenset()
 
-    #: What a run takes in its paper, which the report shows beside what it took here.
-    paper: ClassVar[Paper | None] = None
+    #: What a run takes in its paper, which the report shows beside what it took here; a strategy
+    #: of several papers sets it in its constructor, by its options.
+    paper: Paper | None = None
 
     def __init__(self, objective: Objective, *, seed: int) -> None:
         self.objective = objective

@@ -20,6 +20,7 @@ from promptsearch.records.run import (
     BeginningRecord,
     FailedRecord,
     NearestRecord,
+    Paper,
     RunRecord,
     SettingsRecord,
     TrainingRecord,
@@ -66,11 +67,13 @@ class Search:
         stopped: Why it ended.
         trainable: How many parameters it trained.
         training: How the training went; None where nothing was trained.
+        paper: What a run takes in the strategy's paper; None where it does not say so.
     """
 
     stopped: str
     trainable: int
     training: Training | None
+    paper: Paper | None
 
 
 @dataclass(frozen=True)
@@ -256,6 +259,7 @@ class Run:
         """Let the strategy search; it has no say afterwards."""
         with same_generators():
             strategy = make_strategy(self.name, self.strategy, objective, self.seed, self.options)
+            paper = strategy.paper
             stopped = search(strategy, self.folder)
             with strangers_code(f"{self.strategy.__name__}.training or .trainable failed"):
                 training, trainable = strategy.training, strategy.trainable
@@ -265,7 +269,7 @@ class Run:
                         f"`Training`, or None, as `training`, got {type(trainable).__name__} and "
                         f"{type(training).__name__}"
                     )
-        return Search(stopped, trainable, training)
+        return Search(stopped, trainable, training, paper)
 
     def _check_untouched(self, books: Books) -> None:
         """See that code and weights are as they were, and the bill is right."""
@@ -297,7 +301,7 @@ class Run:
             access=self.strategy.access.value,
             searches=self.strategy.searches,
             control=self.strategy.control,
-            paper=self.strategy.paper,
+            paper=ended.paper,
             reference=self.reference,
             deterministic=self.deterministic,
             budget=self.budget,
