@@ -9,7 +9,7 @@ The lead of an example is what stands in its row before the first slot.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -154,6 +154,12 @@ class Teaching(Protocol):
         self, numbers: Numbers, examples: ExampleIds, predictions: Sequence[Tensor]
     ) -> Tensor:
         """The mean divergence of a trained prompt from predictions, in nats, shape `()`."""
+
+    def own_price(self, length: int) -> int:
+        """The tokens that are read for `own_losses`."""
+
+    def own_losses(self, numbers: Numbers, targets: Mapping[int, int]) -> Tensor:
+        """The losses of some of a trained prompt's own tokens, in nats, shape `(targets,)`."""
 
 
 class WhiteBox(Open, Protocol):

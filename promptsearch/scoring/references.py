@@ -84,12 +84,15 @@ class Visits:
         references: The right answers of the split's examples.
         whole: The losses over all right answers.
         make: Makes the losses of other examples under the same template.
+
+    Attributes:
+        whole: As the argument.
     """
 
     def __init__(
         self, references: References, whole: Losses, make: Callable[[Split], Losses]
     ) -> None:
-        self._references, self._whole, self._make = references, whole, make
+        self._references, self.whole, self._make = references, whole, make
         self._pairs: Losses | None = None  # made when a step is first asked for
 
     def forget(self) -> None:
@@ -107,9 +110,9 @@ class Visits:
         Returns:
             Shape `(examples,)`, without the prompt's own tokens.
         """
-        layout = self._whole.layout
+        layout = self.whole.layout
         # A prompt is read again with each row that tells answers in its own way.
-        again = (layout.readings[examples] - 1) * self._whole.prompt_tokens
+        again = (layout.readings[examples] - 1) * self.whole.prompt_tokens
         if not self._references.several:
             found: Floats = (layout.context[examples] + again).astype(np.float64)
             return found
@@ -126,7 +129,7 @@ class Visits:
     def _alone(self, row: Layout, answer: Tokens) -> int:
         """The tokens that an answer costs by itself, besides the text."""
         only = replace(row, answers=(answer,))
-        again = (only.readings - 1) * self._whole.prompt_tokens
+        again = (only.readings - 1) * self.whole.prompt_tokens
         return only.context - only.tail + again
 
     def losses(self, numbers: Numbers, examples: ExampleIds, visit: int) -> Tensor:
@@ -148,7 +151,7 @@ class Visits:
             visit: The visit's number.
         """
         if not self._references.several:
-            return self._whole, examples
+            return self.whole, examples
         if self._pairs is None:
             self._pairs = self._make(self._references.pairs)
         return self._pairs, self._references.drawn(examples, visit)

@@ -6,12 +6,15 @@ is trained. y runs over an example's answers to choose from. For text it runs ov
 each token of the answer and its end, and the sums are added up; of an example with several right
 answers, one is drawn for good.
 
+A trained prompt that shows solved examples also teaches itself: each of its own tokens is predicted
+from those before it.
+
 Over a vocabulary, the last hidden states say all: a row of 576 numbers in place of 49,152.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,10 +26,13 @@ from promptsearch.models import LanguageModel
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.scores import ExampleIds
+from promptsearch.scoring.answer_ids import Tokens
 from promptsearch.scoring.answers import Graded
+from promptsearch.scoring.forward import run
 from promptsearch.scoring.kinds import Placed, Sharing
 from promptsearch.scoring.losses import Losses
 from promptsearch.scoring.references import Visits
+from promptsearch.scoring.tree import Path, grow
 
 #: The number of the visit that draws right answers: always the same ones.
 _VISIT = 0
@@ -119,6 +125,64 @@ class Teaching:
         if not bool(torch.isfinite(mean)):
             raise Diverged("the divergence from the prompt that teaches is not finite")
         return mean
+
+    def own_price(self, length: int) -> int:
+        """The tokens that are read for the losses of a prompt's own tokens: it, and what leads it.
+
+        Args:
+            length: The prompt's length in tokens.
+
+        Raises:
+            StrategyError: They have no losses: the prompt is no vectors, the model sees what stands
+                behind a token, too, or text of an example stands before the prompt or within it.
+        """
+        return sum(map(len, self._around())) + length
+
+    def own_losses(self, numbers: Numbers, targets: Mapping[int, int]) -> Tensor:
+        """The losses of some of a prompt's own tokens, in nats, shape `(targets,)`.
+
+        The row ends with the prompt, so no example is read. They are differentiable in the numbers.
+
+        Args:
+            numbers: Vectors, shape `(length, width)`, with or without weights.
+            targets: Place in the prompt, from 1 on -> the id of the token that is predicted there,
+                over the whole vocabulary, from what stands before it.
+
+        Raises:
+            StrategyError: As in `own_price`.
+            Diverged: A loss is not finite.
+        """
+        losses, around = self._trained.whole, self._around()
+        placed, _ = losses.placed_numbers(numbers)
+        path: Path = ()
+        for text, slot in zip(around, placed.slots[0], strict=True):
+            path = (*path, *text, *slot)
+        with self._lm.changed(losses.placing.trained.parts_of(numbers).weights or {}):
+            states, (begin,) = run(self._lm, [grow([path])], None, placed.vectors)
+        before = [begin + path.index(-1 - place) - 1 for place in targets]
+        nats = self._nats(states[before])[range(len(before)), list(targets.values())]
+        if not bool(torch.isfinite(nats).all()):
+            raise Diverged("the loss of a token of the trained prompt itself is not finite")
+        return -nats.cpu()
+
+    def _around(self) -> tuple[Tokens, ...]:
+        """The tokens before each slot of the prompt, which are the same in all rows."""
+        whole = self._trained.whole
+        layouts = whole.layout.layouts
+        if not whole.prompt_tokens:
+            raise StrategyError(f"{whole.placing.noun} have no tokens of their own to predict")
+        if self._lm.family.both_ways:
+            raise StrategyError(
+                f"'{self._lm.name}' is {self._lm.family.noun}, which predicts no token of a prompt "
+                "from those before it"
+            )
+        first = layouts[0].segments[:-1]
+        if any(layout.segments[:-1] != first for layout in layouts):
+            raise StrategyError(
+                "text of the examples stands before the prompt or within it, so that its own "
+                "tokens have another loss in each row: put the prompt in front of the input"
+            )
+        return first
 
     def _nats(self, states: Tensor) -> Tensor:
         """Log-probabilities over the vocabulary, float32, shape `(tokens, vocabulary)`."""

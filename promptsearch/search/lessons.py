@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.kinds import own_copy
-from promptsearch.prompts.numbers import Numbers
+from promptsearch.prompts.numbers import Numbers, length_of
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.scoring.protocol import Teaching
 from promptsearch.search.books import Books, books_of
@@ -94,6 +95,50 @@ class Lessons:
         ids = books.ids(examples)
         books.prices.charge_step(numbers, ids, books.inside("gradients"), _VISIT)
         return teaching.divergence(numbers, ids, predictions)
+
+    def own_price(self, length: int) -> int:
+        """The tokens that `own_losses` charges for its forward pass.
+
+        Args:
+            length: The prompt's length in tokens.
+
+        Raises:
+            StrategyError: As in `own_losses`.
+        """
+        _, teaching = self._inside()
+        return teaching.own_price(length)
+
+    def own_losses(self, numbers: Numbers, targets: Mapping[int, int]) -> Tensor:
+        """How well the LM predicts some of a trained prompt's own tokens from those before them.
+
+        It is differentiable, and charges a forward and a backward pass of the prompt by itself.
+
+        Args:
+            numbers: The vectors of a soft prompt, shape `(length, width)`.
+            targets: Place in the prompt, from 1 on -> the id of the token that is predicted there.
+
+        Returns:
+            The losses over the whole vocabulary in nats, shape `(targets,)`.
+
+        Raises:
+            BudgetExhausted: The two passes cost more than is left.
+            StrategyError: The model also sees what stands behind a token, text of an example stands
+                before the prompt or within it, or the strategy's `access` is scores only.
+        """
+        books, teaching = self._inside()
+        length, rows = length_of(numbers), len(books.inside("predictions").embeddings)
+        for place, token in targets.items():
+            if not (0 < place < length and 0 <= token < rows):
+                raise StrategyError(
+                    f"expected places from 1 to {length - 1} in the prompt and ids below {rows} "
+                    f"there, got the id {token} at {place}"
+                )
+        tokens = teaching.own_price(length)
+        backward = math.ceil(tokens * books.inside("gradients").passes(numbers)[1])
+        reserve = books.prices.set_aside(length)
+        books.ledger.charge(forward=tokens, backward=backward, reserve=reserve)
+        books.ledger.computed += tokens + backward
+        return teaching.own_losses(numbers, targets)
 
     def _inside(self) -> tuple[Books, Teaching]:
         books = books_of(self._objective)

@@ -35,6 +35,7 @@ def affordable_steps(
     paid: int = 0,
     fresh: float = 1.0,
     meeting: int = 0,
+    beside: int = 0,
 ) -> int:
     """The number of steps that the budget pays; at least 1 before anything was scored.
 
@@ -50,13 +51,14 @@ def affordable_steps(
         fresh: The share of the scorings among the steps that will be paid: words that were scored
             before cost nothing.
         meeting: What is still to be paid once for all training examples, besides their leads.
+        beside: What the forward pass of a step costs besides its examples.
     """
     # What stands before the prompt is paid once an example, and all else each time. The prices
     # are those of average training examples.
     first, lead = objective.price([]), objective.price([], objective.training)
     lead += meeting
     scoring, count = objective.price([prompt]) - first, len(objective.training)
-    once = options.batch * objective.training_price(prompt) / count
+    once = options.batch * objective.training_price(prompt) / count + beside
     each = once * (1 + objective.backward(made)) + fresh * scoring / options.interval
     begin = not paid  # one scoring comes before the first step
     steps = 0

@@ -306,6 +306,10 @@ class TrainedStrategy(Strategy):
         """What it costs to meet all training examples for the first time, besides their leads."""
         return 0
 
+    def step_price(self) -> int:
+        """What the forward pass of a step costs besides its examples."""
+        return 0
+
     def _step(self, ids: ExampleIds, rate: float, visit: int | None = None) -> Step:
         parts = np.array_split(ids, self._options.accumulate)
         # All parts draw what the whole would: it is the same step, however it is split.
@@ -324,5 +328,6 @@ class TrainedStrategy(Strategy):
             paid=self._paid,
             fresh=(self._paid + 1) / (self._scored + 1),
             meeting=self.meeting_price(),
+            beside=self.step_price(),
         )
         return min(steps, self._options.steps or steps)

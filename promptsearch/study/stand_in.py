@@ -220,7 +220,7 @@ class StandInWhiteBox:
     @property
     def teaching(self) -> StandInTeaching:
         """What stands in for a prompt that teaches."""
-        return StandInTeaching(self._known.teaching.price, self._standin.take, self.loss)
+        return StandInTeaching(self._known.teaching, self._standin.take, self.loss)
 
     @property
     def embeddings(self) -> Tensor:

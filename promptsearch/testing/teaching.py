@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -54,6 +54,16 @@ class PlantedTeaching:
         found = _answers(offsets + scales * scorer.landscape(vectors.double()[None])[0])
         taught = torch.stack(list(predictions))
         return (taught.exp() * (taught - found)).sum(-1).mean().to(vectors.dtype)
+
+    def own_price(self, length: int) -> int:
+        """The prompt's own tokens."""
+        return length
+
+    def own_losses(self, numbers: Numbers, targets: Mapping[int, int]) -> Tensor:
+        """The height of the prompt for each token: the planted prompt expects itself."""
+        landscape = self._scorer.landscape
+        vectors = planted_vectors(numbers, *landscape.planted.shape)
+        return landscape(vectors.double()[None]).to(vectors.dtype).expand(len(targets))
 
 
 def _answers(losses: Tensor) -> Tensor:
