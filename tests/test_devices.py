@@ -1,7 +1,7 @@
-"""The same on every device: on a pretended card anywhere, and on a GPU where there is one.
+"""The same on every device: on pretended cards anywhere, and on GPUs where there are some.
 
-The pretended card refuses tensors that were left on the CPU; it gets a process of its own. Only a
-GPU shows what rounding, the order of its additions and its memory do.
+A pretended card refuses tensors that were left on the CPU or on another card; they get a process of
+their own. Only a GPU shows what rounding, the order of its additions and its memory do.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
+from torch import nn
 from transformers import AutoModelForCausalLM, Mamba2Config
 
 from promptsearch import LanguageModel, compare
-from promptsearch.errors import ModelError
+from promptsearch.errors import ModelError, StudyError
 from promptsearch.models.device import make_repeatable
+from promptsearch.models.device_map import check_cards, check_whole
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.provenance import machine
 from promptsearch.scoring import Engine
@@ -30,7 +33,7 @@ from promptsearch.scoring.prefix_cache import Kept
 from promptsearch.search.calling import strangers_code
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Split
-from promptsearch.testing.card import pretended_card
+from promptsearch.testing.card import CARDS, pretended_card
 from promptsearch.testing.rerun import Killed, results_of, without_times
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
@@ -41,6 +44,7 @@ pytestmark = pytest.mark.usefixtures("unreported")
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 GPU = [pytest.mark.gpu, no_gpu]
+two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs here")
 #: Whether this is the process of the pretended card.
 PRETENDED = "PRETENDED_CARD" in os.environ
 on_card = pytest.mark.skipif(not PRETENDED, reason="the pretended card has its own process")
@@ -109,6 +113,18 @@ def device(request):
         yield card
 
 
+@pytest.fixture(
+    params=["cards" if PRETENDED else pytest.param("cuda", marks=[pytest.mark.gpu, two_gpus])]
+)
+def devices(request):
+    """Two devices that are no CPU."""
+    if request.param == "cuda":
+        yield torch.device("cuda:0"), torch.device("cuda:1")
+        return
+    with pretended_card():
+        yield tuple(map(torch.device, CARDS))
+
+
 @pytest.fixture
 def gpu():
     yield torch.device("cuda")
@@ -119,6 +135,36 @@ def tiny_on(device, architecture="llama", **sizes):
     model, tokenizer = tiny_model(architecture, **sizes)
     model.to(device).tie_weights()  # pretended weights are other objects than those before
     return LanguageModel(model, tokenizer, name=architecture)
+
+
+def spread(model, devices):
+    """The upper half of each stack of layers on the second device, and all else on the first.
+
+    The hooks are those with which `transformers` loads a model by `device_map`.
+    """
+    first, second = devices
+    places = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{k}.") for k in places):
+            upper = len(module) // 2
+            places |= {f"{name}.{i}": (first, second)[i >= upper] for i in range(len(module))}
+    for name in (
+        *dict(model.named_parameters(remove_duplicate=False)),
+        *dict(model.named_buffers()),
+    ):
+        if not any(name.startswith(f"{place}.") for place in places):
+            places[name.rpartition(".")[0] or name] = first
+    dispatch_model(model, places, main_device=first).tie_weights()
+    return model
+
+
+def tiny_spread(devices, architecture="llama", make=tiny_model):
+    model, tokenizer = make(architecture)
+    return LanguageModel(spread(model, devices), tokenizer, name=architecture)
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
 
 
 def study(strategies, budget=2_500, **changes):
@@ -243,6 +289,141 @@ def test_strategies_of_each_kind_run(dtype, device, films, tmp_path):
     assert results.failed == () and len(results.runs) == len(chosen)
 
 
+# Layers on two devices.
+
+
+@on_card
+def test_a_pretended_card_refuses_what_lies_on_another():
+    with pretended_card():
+        one, other = (torch.arange(4.0, device=card).requires_grad_() for card in CARDS)
+        places = torch.tensor([0, 2], device=CARDS[1])
+        for mix in (
+            lambda: one + other,
+            lambda: one * other.sum(),
+            lambda: one[places],
+            lambda: one.index_select(0, places),
+            lambda: torch.cat([one, other]),
+        ):
+            with pytest.raises(RuntimeError, match="one device"):
+                mix()
+        (one.to(CARDS[1]) * other).sum().backward()
+        assert (str(one.grad.device), str(other.grad.device)) == CARDS
+        assert one.grad.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [*((kind, "llama") for kind in KINDS), ("gated", "gpt2"), ("weights", "gpt2")],
+)
+def test_losses_on_two_devices_are_those_of_one(kind, architecture, devices, make_saved):
+    here = LanguageModel(*tiny_model(architecture), name=architecture)
+    saved = make_saved(here, kind, KINDS[kind], ANSWERS[architecture])
+    lm = tiny_spread(devices, architecture)
+    lm.check(gradients=True)
+    assert lm.devices == devices and lm.device == devices[0]
+    saved.verify(lm)
+
+
+def test_keys_and_values_lie_where_their_layers_do(devices):
+    lm = tiny_spread(devices)
+    assert [part.device for part in lm.passes.kept.parts] == list(devices)
+    assert [v.device for _, v in lm.passes.cached(torch.zeros(lm.prefix_shape)[..., None, :])] == [
+        devices[0],
+        devices[1],
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "t5", "bart", "bert"])
+def test_gradients_and_answers_on_two_devices_are_those_of_one(architecture, devices):
+    make = {"t5": tiny_seq2seq, "bart": tiny_seq2seq, "bert": tiny_masked}.get(
+        architecture, tiny_model
+    )
+    here, found, texts = LanguageModel(*make(architecture), name=architecture), [], []
+    numbers = {
+        "slots": torch.randn(3, here.embeddings.shape[1], generator=seeded()),
+        "prefix": torch.randn(3, *here.prefix_shape, generator=seeded()),
+    }
+    for lm in (here, tiny_spread(devices, architecture, make)):
+        lm.check(gradients=True)
+        for kind, start in numbers.items():
+            engine = tiny_engine(lm, "{prompt} {text} with: {answer}", None, kind=kind)
+            given = start.clone().requires_grad_()
+            loss = engine.loss(given, np.arange(6))
+            loss.backward()
+            found.append(torch.cat([loss.detach()[None], given.grad.flatten()]))
+        if lm.family.writes:
+            engine = tiny_engine(lm, "{text} {prompt} with: {answer}", None)
+            prompts = [HardPrompt(here.words[:3])]
+            texts.append(engine.generate(prompts, np.arange(6), Decoding(4, beams=2)).texts)
+    torch.testing.assert_close(found[:2], found[2:], rtol=1e-3, atol=1e-5)
+    assert texts[:1] == texts[1:]
+
+
+def test_strategies_train_and_search_on_two_devices(devices, films, tmp_path):
+    chosen = [each for each in STRATEGIES if set(each) & {"gcg", "llama_adapter", "lora"}]
+    results = compare(study(chosen), out=tmp_path, model=tiny_spread(devices), task=films)
+    assert results.failed == () and len(results.runs) == len(chosen)
+
+
+def test_a_copy_in_another_dtype_lies_as_the_model_and_is_apart_from_it(devices):
+    lm = tiny_spread(devices)
+    copy = lm.to(torch.bfloat16)
+    copy.check()
+    places = [[weight.device for weight in one.model.parameters()] for one in (lm, copy)]
+    assert places[0] == places[1] and copy.devices == devices
+    copy.model.to(torch.float64)
+    assert lm.dtype == torch.float32 and lm.integrity.digest() == lm.hash
+    with torch.no_grad():
+        lm.model.get_output_embeddings().weight.add_(1)
+    assert lm.integrity.digest() != lm.hash
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("balanced", "auto", ""), "expected device_map auto"),
+        (("auto", "cpu", ""), "names one device"),
+        (("auto", "auto", "int8"), "not those that are kept in int8"),
+        (("auto", "auto", ""), "torch sees none here"),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(given, says, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match=says):
+        check_cards(*given)
+
+
+def test_a_model_that_the_gpus_do_not_hold_is_refused():
+    model = nn.Linear(2, 2)
+    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1}
+    check_whole(model)
+    model.hf_device_map |= {"model.layers.2": "cpu", "lm_head": "disk"}
+    with pytest.raises(ModelError, match="2 of its 4 parts would stay outside"):
+        check_whole(model)
+
+
+@pytest.mark.parametrize("more", [{"workers": 2}, {"replicas": 2}])
+def test_a_spread_model_leaves_no_gpu_for_other_processes(more, films, tmp_path):
+    given = study(["random"], device_map="auto", model="none", **more)
+    workers = given.pop("workers", 0)
+    with pytest.raises(StudyError, match="takes all GPUs of a machine for one model"):
+        compare(given, out=tmp_path, workers=workers)
+
+
+@pytest.mark.gpu
+@two_gpus
+def test_a_model_is_loaded_onto_two_gpus(tmp_path):
+    model, tokenizer = tiny_model("llama", layers=8)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    one = LanguageModel.load(str(tmp_path), device="cuda:0")
+    lm = LanguageModel.load(str(tmp_path), device_map="auto")
+    assert len(lm.devices) == 2 and lm.hash == one.hash
+    prompts = [HardPrompt(lm.words[:3])]
+    found = [tiny_engine(each).score(prompts, np.arange(12)).losses for each in (one, lm)]
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
 @pytest.fixture
 def as_before(monkeypatch):
     """The settings of the process, put back afterwards."""
@@ -293,7 +474,7 @@ def test_a_pass_that_does_not_fit_is_let_go_before_its_halves_run():
             raise torch.OutOfMemoryError("CUDA ran out")
         return [torch.tensor(item) for item in items]
 
-    kept = Kept(run, lambda item: 1, [1, 2, 3, 4], torch.device("cpu"))
+    kept = Kept(run, lambda item: 1, [1, 2, 3, 4], [torch.device("cpu")])
     assert [int(found) for found in kept.get([3, 1])] == [3, 1] and len(failed) == 3
 
 

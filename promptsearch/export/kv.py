@@ -111,7 +111,7 @@ def keys_values_of(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
         raise ExportError(
             "the prompt is empty, and an empty cache is none: export it as json, vllm or text"
         )
-    cache: Tensor = compiled.trunk.unflatten(1, shape).float().cpu().contiguous()
+    cache: Tensor = compiled.trunk.on("cpu").unflatten(1, shape).float().contiguous()
     return cache
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -68,6 +69,11 @@ def make_repeatable(device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = False
     # cuDNN plans its attention anew for every shape, and ours hardly come twice.
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def in_words(devices: Iterable[torch.device]) -> str:
+    """The devices that a model lies on, for messages."""
+    return ", ".join(map(str, devices))
 
 
 def card(device: torch.device) -> str | None:

@@ -19,6 +19,7 @@ from promptsearch.errors import ModelError
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest
 from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.models.attention.layers import Layers
 
 
@@ -182,8 +183,20 @@ class Passes(Protocol):
         """
 
     @property
+    def kept(self) -> KeysValues:
+        """The keys and values of no tokens, each where its layer lies."""
+
+    @property
     def values(self) -> int:
         """The number of numbers in one token's keys and values, in all layers together."""
+
+    def place(self, rows: Tensor) -> KeysValues:
+        """Given keys and values, each where its layer lies; gradients flow back.
+
+        Args:
+            rows: Those of any tokens in all layers, or in the top-most ones only, shape
+                `(tokens, values)`; of a model whose rows share nothing, `(0, 0)`.
+        """
 
     @property
     def prefix_shape(self) -> tuple[int, int, int, int]:

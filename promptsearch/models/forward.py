@@ -57,24 +57,39 @@ def head_logits(
             vocabulary.
 
     Returns:
-        The logits, shape `(rows, tokens)`.
+        The logits, shape `(rows, tokens)`, where the states lie.
     """
     with _knowing(body, states):
         if tokens is None:
-            every: Tensor = model(**inputs).logits[0].float()
+            every: Tensor = model(**inputs).logits[0].float().to(states.device)
             return every
         head = model.get_output_embeddings()
         with head.register_forward_pre_hook(_stop):
             try:
                 model(**inputs)
             except Reached as reached:
-                found: Tensor = reached.states[0].float() @ head.weight[tokens].float().T
-                found = found if head.bias is None else found + head.bias[tokens].float()
+                found = few_logits(head, reached.states[0], tokens).to(states.device)
                 # BART and its relatives add numbers behind the head.
                 behind = getattr(model, "final_logits_bias", None)
-                return found if behind is None else found + behind[0, tokens].float()
+                if behind is None:
+                    return found
+                return found + behind[0].to(found.device)[tokens].float()
     # The head's weights are used in another way.
     return head_logits(model, body, inputs, states, None)[:, tokens]
+
+
+def few_logits(head: Any, states: Tensor, tokens: Tensor) -> Tensor:
+    """The logits of some tokens in float32, shape `(rows, tokens)`, where the head lies.
+
+    Args:
+        head: A model's map to its vocabulary.
+        states: What enters it, shape `(rows, width)`.
+        tokens: The tokens, shape `(tokens,)`.
+    """
+    weight: Tensor = head.weight
+    tokens = tokens.to(weight.device)
+    found = states.to(weight.device).float() @ weight[tokens].float().T
+    return found if head.bias is None else found + head.bias[tokens].float()
 
 
 @contextmanager

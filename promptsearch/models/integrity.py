@@ -75,6 +75,7 @@ class Integrity:
                 for _, weight in stored(self._model)
             ]
         # All in one, because a GPU is waited for each time.
+        sums = [each.to(sums[0].device) for each in sums]
         digest.update(torch.cat(sums).cpu().numpy().tobytes())
         return digest.hexdigest()[:20]
 

@@ -75,7 +75,7 @@ class LanguageModel:
         self._source = self  # the model that this is a copy of, in another dtype
 
     @staticmethod
-    def load(name: str, *, device: str = "auto") -> LanguageModel:
+    def load(name: str, *, device: str = "auto", device_map: str | None = None) -> LanguageModel:
         """Load a model in float32.
 
         Args:
@@ -83,16 +83,18 @@ class LanguageModel:
                 no hub); with `:quantise=int8` or `:quantise=nf4` behind it, the weights of its
                 layers are kept in 8 or 4 bits.
             device: `auto`, or a device as torch names it: `cpu`, `cuda`, ...
+            device_map: `auto` spreads its layers over all GPUs that torch sees; None for one
+                device.
 
         Raises:
             ModelError: The model cannot be found or loaded, or the device does not exist.
         """
-        model, tokenizer = load_model(name, device)
+        model, tokenizer = load_model(name, device, device_map)
         # Exports hold the whole path, since they may be used from anywhere.
         plain, scheme = split_name(name)
         where = str(Path(plain).resolve()) if Path(plain).exists() else plain
         lm = LanguageModel(model, tokenizer, with_scheme(where, scheme))
-        lm.integrity.again = lambda: weights_again(name, str(lm.device))
+        lm.integrity.again = lambda: weights_again(name, device, device_map)
         return lm
 
     def to(self, dtype: torch.dtype) -> LanguageModel:
@@ -116,8 +118,13 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """The device that its weights lie on."""
+        """The device of its embeddings: what goes in lies there, and what comes out."""
         return self.embeddings.device
+
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices that its weights lie on, from below; of most models, one."""
+        return tuple(dict.fromkeys(weight.device for weight in self.model.parameters()))
 
     @property
     def hash(self) -> str:
@@ -161,8 +168,8 @@ class LanguageModel:
         return pick_dtype(dtype, self.device)
 
     def room(self) -> int:
-        """How many bytes keys and values may take by default: half of the device's memory."""
-        return half_of_memory(self.device)
+        """How many bytes keys and values may take by default: half of each device's memory."""
+        return min(map(half_of_memory, self.devices)) * len(self.devices)
 
     # Weights.
 
@@ -190,8 +197,7 @@ class LanguageModel:
         """
         if tensors:  # else the model's layers may have any form
             self.weights.check(tensors)
-        cast = {name: tensor.to(self.device, self.dtype) for name, tensor in tensors.items()}
-        with changed(self.model, cast):
+        with changed(self.model, tensors):
             yield
 
     # Sizes.

@@ -13,6 +13,7 @@ from torch import Tensor
 from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
 from promptsearch.models.device import pick_device
+from promptsearch.models.device_map import check_cards, check_whole
 from promptsearch.models.family import family_of
 from promptsearch.models.folder import check_complete, check_files, reason_of
 from promptsearch.models.packaged import NAME, is_packaged, packaged_model
@@ -26,17 +27,18 @@ _WAYS = (
 )
 
 
-def load_model(name: str, device: str) -> tuple[Any, Any]:
+def load_model(name: str, device: str, device_map: str | None = None) -> tuple[Any, Any]:
     """A language model of transformers in float32, and its tokenizer.
 
     Args:
         name: As `LanguageModel.load` takes it.
         device: As `LanguageModel.load` takes it.
+        device_map: As `LanguageModel.load` takes it.
 
     Raises:
         ModelError: One of them cannot be found or loaded, or the device does not exist.
     """
-    return _load(name, device, head=True)
+    return _load(name, device, device_map, head=True)
 
 
 def load_body(name: str, device: str) -> tuple[Any, Any]:
@@ -49,10 +51,10 @@ def load_body(name: str, device: str) -> tuple[Any, Any]:
     Raises:
         ModelError: One of them cannot be found or loaded, or the device does not exist.
     """
-    return _load(name, device, head=False)
+    return _load(name, device, None, head=False)
 
 
-def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
+def _load(name: str, device: str, device_map: str | None, *, head: bool) -> tuple[Any, Any]:
     import transformers
 
     name, scheme = split_name(name)
@@ -65,6 +67,8 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
         reason = error if isinstance(error, ModelError) else f"{reason_of(error)} {_WAYS}"
         return ModelError(f"cannot load the model '{name}': {reason}")
 
+    if device_map is not None:
+        check_cards(device_map, device, scheme)
     where = pick_device(device)
     # Left out, the user is asked in the terminal whether to run a repository's code.
     source = {**_source(name), "trust_remote_code": False}
@@ -75,6 +79,8 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
             raise explain(ModelError(f"a .gguf file is unpacked, and not kept in {scheme}"))
         rounding = quantisation(scheme)
         safe["device_map"] = {"": where}  # they are rounded where they will lie
+    elif device_map is not None:
+        safe["device_map"] = device_map
     with strangers(explain), _fitting(name, where):
         config = check_files(source)
         if scheme and getattr(config, "quantization_config", None) is None:
@@ -86,7 +92,9 @@ def _load(name: str, device: str, *, head: bool) -> tuple[Any, Any]:
         # Nothing is read of a pooler, which models trained on masked words do not have.
         lacking = [key for key in info["missing_keys"] if head or not key.startswith("pooler.")]
         check_complete(model, {"missing_keys": lacking})
-        if not scheme:
+        if device_map is not None:
+            check_whole(model)
+        elif not scheme:
             model.to(where)
         elif (kept := scheme_of(model)) != scheme:
             raise ModelError(f"its weights were saved in {kept or 'full'}, and not in {scheme}")
@@ -100,21 +108,22 @@ def _fitting(name: str, device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            f"it does not fit into the memory of '{device}', and is never spread over several: "
-            f"take {name}:quantise=int8 or {name}:quantise=nf4, which keep weights in 8 or 4 bits, "
-            "a smaller model, or one behind a server"
+            f"it does not fit into the memory of '{device}': take {name}:quantise=int8 or "
+            f"{name}:quantise=nf4, which keep weights in 8 or 4 bits, device_map 'auto', which "
+            "spreads it over several GPUs, a smaller model, or one behind a server"
         ) from error
 
 
-def weights_again(name: str, device: str) -> list[Tensor]:
+def weights_again(name: str, device: str, device_map: str | None = None) -> list[Tensor]:
     """What the weights of a model are made of that was loaded before; none where it is gone.
 
     Args:
         name: As for `load_model`.
         device: As for `load_model`.
+        device_map: As for `load_model`.
     """
     try:
-        return [part for _, part in stored(load_model(name, device)[0])]
+        return [part for _, part in stored(load_model(name, device, device_map)[0])]
     except ModelError:
         return []
 

@@ -16,6 +16,7 @@ from promptsearch.importing import strangers
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest, UnknownAttention
 from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.models.attention.layers import Layers
 from promptsearch.models.forward import OwnForward
 
@@ -59,9 +60,23 @@ class OwnPasses(ABC, Generic[F]):
         return self.recorded.heads
 
     @cached_property
+    def kept(self) -> KeysValues:
+        """The keys and values of no tokens, each where its layer lies."""
+        return self.recorded.recorded[:0]
+
+    @property
     def values(self) -> int:
         """The number of numbers in one token's keys and values, in all layers together."""
-        return self.recorded.recorded.shape[1]
+        return self.kept.values
+
+    def place(self, rows: Tensor) -> KeysValues:
+        """Given keys and values, each where its layer lies; gradients flow back.
+
+        Args:
+            rows: Those of any tokens in all layers, or in the top-most ones only, shape
+                `(tokens, values)`; of a model whose rows share nothing, `(0, 0)`.
+        """
+        return self.kept.like(rows) if rows.shape[1] else KeysValues((rows,))
 
     @property
     @abstractmethod
@@ -72,6 +87,17 @@ class OwnPasses(ABC, Generic[F]):
     def prefix_layers(self) -> tuple[int, ...]:
         """The numbers of layers that a prefix may have: all of them, or any of the top-most."""
         return tuple(range(self.prefix_shape[0], 0, -1))
+
+    def cached(self, keys_values: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Given keys and values as layers of a cache of `transformers`, each where its layer lies.
+
+        Args:
+            keys_values: Shape `(layers, 2, key heads, tokens, size of a head)`.
+        """
+        own = self.place(keys_values.permute(3, 0, 1, 2, 4).flatten(1)).layers(self.heads)
+        return [
+            (keys[None], values[None]) for keys, values in zip(own[::2], own[1::2], strict=True)
+        ]
 
     def embed(self, ids: Tensor) -> Tensor:
         """The embeddings of token ids as the layers take them, shape `(..., width)`.

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch.errors import ModelError
+from promptsearch.models.device_map import apart
 from promptsearch.models.scheme import MARK, SCHEMES
 
 
@@ -179,6 +180,7 @@ def in_dtype(model: Any, dtype: torch.dtype) -> Any:
                 lasting = name not in module._non_persistent_buffers_set
                 known[id(buffer)] = _cast(buffer, dtype) if lasting else buffer
     made = copy.deepcopy(model, known)
+    apart(made)
     compute_in(made, dtype)
     return made
 

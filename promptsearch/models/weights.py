@@ -49,7 +49,10 @@ class ModelWeights:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the weights lie: added ones that are trained there need no copy at each step."""
+        """Where the top-most weights lie: added ones that are trained there need no copy at each step.
+
+        Of a model that is spread over several devices, those of other layers need one.
+        """
         *_, last = self.tensors
         return self.tensors[last].device
 
@@ -152,8 +155,8 @@ def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
     Args:
         model: A model that `transformers` loaded.
-        tensors: Changed and added weights by name, already checked, in the model's dtype and on its
-            device; gradients flow back to them.
+        tensors: Changed and added weights by name, already checked. They are used in the model's
+            dtype, where their modules lie, and gradients flow back to them.
     """
     own: list[tuple[nn.Module, str, nn.Parameter]] = []
     handles = []
@@ -163,9 +166,12 @@ def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
             if name in tensors:
                 own.append((module, key, module._parameters[key]))  # type: ignore[arg-type]
                 # This is no `Parameter`: it may have a history, through which gradients go back.
-                module._parameters[key] = tensors[name]  # type: ignore[assignment]
+                there = tensors[name].to(module._parameters[key])  # type: ignore[arg-type]
+                module._parameters[key] = there  # type: ignore[assignment]
         for name, parts in _added(tensors, dict(model.named_parameters())).items():
-            handles += put(model.get_submodule(name), parts)
+            module = model.get_submodule(name)
+            like = next(module.parameters())
+            handles += put(module, {part: tensor.to(like) for part, tensor in parts.items()})
         yield
     finally:
         for handle in handles:

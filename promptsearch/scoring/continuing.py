@@ -10,6 +10,7 @@ import torch
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
+from promptsearch.models.device import in_words
 from promptsearch.scoring.decoding import Beams, Ended, Written, decoder, take
 from promptsearch.scoring.filling import fill
 from promptsearch.scoring.forward import ran_out
@@ -107,9 +108,9 @@ def _fitting(
             raise
         if len(starts) == 1:
             raise ModelError(
-                f"the memory of {lm.device} does not hold one row of {starts[0].row.tokens} tokens "
-                f"and the {starts[0].limit} to be generated: take fewer of these, fewer beams or "
-                "samples, a smaller model, or another device"
+                f"the memory of {in_words(lm.devices)} does not hold one row of "
+                f"{starts[0].row.tokens} tokens and the {starts[0].limit} to be generated: take "
+                "fewer of these, fewer beams or samples, a smaller model, or another device"
             ) from error
     half = len(starts) // 2
     log.warning("out of memory: %d rows go on in halves", len(starts))

@@ -197,7 +197,7 @@ class Engine:
     def keys_values(self, ids: Sequence[int]) -> Tensor:
         """The keys and values of tokens at a row's very start, float32 on the CPU, see `Open`."""
         (found,) = keys_values(self._lm, [tuple(ids)], None, self._rows.limit)
-        rows: Tensor = found.float().cpu().unflatten(1, self.prefix_shape)
+        rows: Tensor = found.on("cpu").float().unflatten(1, self.prefix_shape)
         return rows
 
     def states(self, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -16,6 +16,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest, chains
 from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.models.attention.rows import rows_of
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.padding import padded
@@ -25,7 +26,7 @@ from promptsearch.scoring.tree import Path, Plot, Tree, grow, plant
 def run(
     lm: LanguageModel,
     trees: Sequence[Tree],
-    trunks: Sequence[Tensor] | None,
+    trunks: Sequence[KeysValues] | None,
     vectors: Tensor | None,
     adaption: Adaption | None = None,
 ) -> tuple[Tensor, list[int]]:
@@ -34,8 +35,7 @@ def run(
     Args:
         lm: The model.
         trees: The trees of one pass.
-        trunks: The keys and values of each tree's trunk, shape `(trunk, values)` each; None where
-            no tree has one.
+        trunks: The keys and values of each tree's trunk; None where no tree has one.
         vectors: The soft prompts' vectors, shape `(vectors, width)`: the id `-1 - i` stands for the
             i-th vector.
         adaption: Gated prompts, with an owner for each tree.
@@ -53,7 +53,7 @@ def run(
 def read(
     lm: LanguageModel,
     trees: Sequence[Tree],
-    trunks: Sequence[Tensor] | None,
+    trunks: Sequence[KeysValues] | None,
     vectors: Tensor | None,
 ) -> Across:
     """What the encoder of a model reads for the decoder's trees, a row for each.
@@ -64,7 +64,7 @@ def read(
         trunks: As in `run`.
         vectors: As in `run`.
     """
-    if trunks is not None and trunks[0].shape[1] < lm.passes.values:
+    if trunks is not None and trunks[0].values < lm.passes.values:
         trunks = None  # the prefix of a decoder alone stands before no row of the encoder
     rows = [grow([tree.source], 0 if trunks is None else tree.trunk) for tree in trees]
     plot = _plot(lm, rows, trunks, both_ways=True)
@@ -96,23 +96,22 @@ def begin_decoding(
 def extend(
     lm: LanguageModel,
     paths: Sequence[Path],
-    trunks: Sequence[Tensor],
+    trunks: Sequence[KeysValues],
     vectors: Tensor | None,
     adaption: Adaption | None = None,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, list[KeysValues]]:
     """The states of rows below trunks, and the keys and values to go on from.
 
     Args:
         lm: The model; its rows can share what they begin with.
         paths: The ids of each row, at least one.
-        trunks: The keys and values above each row, shape `(trunk, values)` each; any of them may be
-            empty.
+        trunks: The keys and values above each row; any of them may be empty.
         vectors: As in `run`.
         adaption: As in `run`, with an owner for each row.
 
     Returns:
         The last hidden state of each row's last token, shape `(rows, width)`; and the keys and
-        values of each row's own tokens, shape `(tokens, values)` each.
+        values of each row's own tokens.
     """
     trees = [grow([path], len(trunk)) for path, trunk in zip(paths, trunks, strict=True)]
     plot = _plot(lm, trees, trunks if any(map(len, trunks)) else None)
@@ -148,7 +147,7 @@ def last_states(lm: LanguageModel, paths: Sequence[Path], limit: int) -> Tensor:
 
 def keys_values(
     lm: LanguageModel, paths: Sequence[Path], vectors: Tensor | None, limit: int
-) -> list[Tensor]:
+) -> list[KeysValues]:
     """The keys and values of rows that other rows will go on from.
 
     Args:
@@ -158,11 +157,11 @@ def keys_values(
         limit: The most tokens of a pass.
 
     Returns:
-        Keys and values of each row, shape `(tokens, values)`, without gradients.
+        Keys and values of each row, without gradients.
     """
-    found: list[Tensor] = []
+    found: list[KeysValues] = []
     if () in paths:  # an empty prompt with nothing before it
-        nothing = torch.empty(0, lm.passes.values, dtype=lm.dtype, device=lm.device)
+        nothing = lm.passes.place(torch.empty(0, lm.passes.values))
         others = iter(keys_values(lm, [path for path in paths if path], vectors, limit))
         return [next(others) if path else nothing for path in paths]
     # Neither a graph nor inference mode: a later pass may need gradients of what builds on these.
@@ -179,12 +178,8 @@ def keys_values(
     return found
 
 
-def _of_both(lm: LanguageModel, path: Path, vectors: Tensor | None) -> Tensor:
-    """The keys and values of a row that encoder and decoder both read.
-
-    Returns:
-        Shape `(tokens, values)`, those of encoder, cross-attention and decoder side by side.
-    """
+def _of_both(lm: LanguageModel, path: Path, vectors: Tensor | None) -> KeysValues:
+    """The keys and values of a row that encoder and decoder both read."""
     tree = grow([path], 0, path)
     rows = _plot(lm, [tree], None, both_ways=True)
     rows.forest.record = True
@@ -193,10 +188,10 @@ def _of_both(lm: LanguageModel, path: Path, vectors: Tensor | None) -> Tensor:
     plot.forest.record = across.record = True
     plot.forest.across = across
     lm.passes.hidden(embed(lm, plot.ids, vectors), plot.forest)
-    return torch.cat([rows.forest.recorded, across.recorded, plot.forest.recorded], 1)
+    return KeysValues.beside([rows.forest.recorded, across.recorded, plot.forest.recorded])
 
 
-def given_trunks(lm: LanguageModel, paths: Sequence[Path], rows: Tensor) -> list[Tensor]:
+def given_trunks(lm: LanguageModel, paths: Sequence[Path], rows: Tensor) -> list[KeysValues]:
     """The keys and values of prefixes: nothing is computed, and gradients reach them.
 
     Args:
@@ -206,10 +201,10 @@ def given_trunks(lm: LanguageModel, paths: Sequence[Path], rows: Tensor) -> list
         rows: The rows of all prefixes, shape `(rows, values)`.
 
     Returns:
-        Keys and values of each prefix, shape `(tokens, values)`.
+        Keys and values of each prefix.
     """
-    rows = rows.to(lm.device, lm.dtype)
-    return [rows[-1 - path[0] : -path[-1]] for path in paths]
+    placed = lm.passes.place(rows)
+    return [placed[-1 - path[0] : -path[-1]] for path in paths]
 
 
 def entering(lm: LanguageModel, layer: int, trees: Sequence[Tree], limit: int) -> list[Tensor]:
@@ -269,7 +264,7 @@ def run_above(
 def _plot(
     lm: LanguageModel,
     trees: Sequence[Tree],
-    trunks: Sequence[Tensor] | None,
+    trunks: Sequence[KeysValues] | None,
     *,
     both_ways: bool | None = None,
 ) -> Plot:
@@ -283,13 +278,13 @@ def _plot(
     """
     if both_ways is None:
         both_ways = lm.family.both_ways and not lm.family.encodes
-    same = trunks is not None and all(trunk is trunks[0] for trunk in trunks)
-    return plant(
-        trees,
-        None if trunks is None else trunks[0][None] if same else padded(trunks),
-        lm.device,
-        both_ways=both_ways,
-    )
+    above = None
+    if trunks is not None and all(trunk is trunks[0] for trunk in trunks):
+        above = trunks[0][None]
+    elif trunks is not None:
+        parts = zip(*(trunk.parts for trunk in trunks), strict=True)
+        above = KeysValues(tuple(padded(some) for some in parts))
+    return plant(trees, above, lm.device, both_ways=both_ways)
 
 
 def ran_out(error: RuntimeError) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from promptsearch.models import LanguageModel
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.models.attention.table import Row, Table
 from promptsearch.scoring.forward import begin_decoding, embed, extend, run
 from promptsearch.scoring.packing import pack
@@ -84,10 +85,12 @@ class _Kept:
     ) -> None:
         self._lm, self._rows, self._library, self._branches = lm, rows, library, branches
         begun = [Row(trunk, len(row.ids)) for trunk, row in zip(self._trunks(), rows, strict=True)]
-        self._table = Table(begun, lm.passes.heads, branches, steps)
+        heads = lm.passes.heads
+        like = lm.passes.kept.top(sum(count * size for count, size in heads))
+        self._table = Table(begun, heads, like, branches, steps, lm.device)
         self.computed = 0
 
-    def _trunks(self) -> list[Tensor]:
+    def _trunks(self) -> list[KeysValues]:
         """What of each row's trunk the branches attend to; rows that share one hold the same."""
         return [row.trunk for row in self._rows]
 
@@ -146,11 +149,11 @@ class _Kept:
 class _Decoded(_Kept):
     """Rows that a decoder writes, see `Growing`: what it reads of the encoder is projected once."""
 
-    def _trunks(self) -> list[Tensor]:
+    def _trunks(self) -> list[KeysValues]:
         lm = self._lm
         # The decoder's own keys and values come last in a trunk.
         own = sum(count * size for count, size in lm.passes.heads)
-        parts = {id(row.trunk): row.trunk[:, -own:] for row in self._rows}
+        parts = {id(row.trunk): row.trunk.top(own) for row in self._rows}
         return [parts[id(row.trunk)] for row in self._rows]
 
     def begin(self) -> Tensor:

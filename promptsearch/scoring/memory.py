@@ -13,6 +13,7 @@ from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.scoring.forward import entering, keys_values
 from promptsearch.scoring.prefix_cache import Kept
 from promptsearch.scoring.reading import Layout
@@ -73,10 +74,10 @@ class Memory:
         inputs = list(dict.fromkeys(layout.segments[0] for layout in layouts[:kept] if layout.lead))
         first = limit()
         self._leads = Kept(
-            lambda paths: keys_values(lm, paths, None, first), len, inputs, lm.device
+            lambda paths: keys_values(lm, paths, None, first), len, inputs, lm.devices
         )
         # The states that enter the lowest layer that the last gated prompts had, and its number.
-        self._states: tuple[int, Kept[int]] | None = None
+        self._states: tuple[int, Kept[int, Tensor]] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -89,7 +90,7 @@ class Memory:
         self._leads.clear()
         self._states = None
 
-    def trunks(self, paths: Sequence[Path], vectors: Tensor | None) -> tuple[list[Tensor], int]:
+    def trunks(self, paths: Sequence[Path], vectors: Tensor | None) -> tuple[list[KeysValues], int]:
         """The keys and values of trunks, and the number of tokens that were computed for them.
 
         Args:
@@ -119,7 +120,7 @@ class Memory:
                 lambda examples: entering(lm, layer, [trees[e] for e in examples], limit),
                 lambda example: len(trees[example].ids),
                 list(range(self.kept)),
-                lm.device,
+                lm.devices,
             )
             self._states = layer, kept
         kept = self._states[1]

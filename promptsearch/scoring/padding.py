@@ -29,7 +29,7 @@ def padded(trunks: Sequence[Tensor]) -> Tensor:
     """Trunks on top of each other, filled up with zeros.
 
     Args:
-        trunks: The keys and values of each trunk, shape `(tokens, values)`.
+        trunks: The keys and values of each trunk on one device, shape `(tokens, values)`.
 
     Returns:
         Shape `(trunks, most tokens, values)`. Where no gradient is wanted, the thread's next call

@@ -14,15 +14,18 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ModelError
+from promptsearch.models.attention.keys_values import KeysValues
+from promptsearch.models.device import in_words
 from promptsearch.scoring.forward import ran_out
 
 K = TypeVar("K", bound=Hashable)
+V = TypeVar("V", Tensor, KeysValues)
 
 #: The number of examples that are computed together.
 _TOGETHER = 32
 
 
-class Kept(Generic[K]):
+class Kept(Generic[K, V]):
     """The tensors of items, by item, kept from call to call.
 
     Which items are kept is decided beforehand, and they are always computed in the same passes: so
@@ -34,7 +37,7 @@ class Kept(Generic[K]):
         run: Puts items through the LM and gives the tensor of each.
         size: Gives the number of an item's tokens.
         items: The items that are kept.
-        device: The LM's device.
+        devices: The LM's devices.
 
     Attributes:
         tokens: The number of tokens that are kept.
@@ -43,23 +46,23 @@ class Kept(Generic[K]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[K]], list[Tensor]],
+        run: Callable[[Sequence[K]], list[V]],
         size: Callable[[K], int],
         items: Sequence[K],
-        device: torch.device,
+        devices: Sequence[torch.device],
     ) -> None:
         self._put_through = run
         self._size = size
-        self._device = device
+        self._devices = devices
         chunks = [items[i : i + _TOGETHER] for i in range(0, len(items), _TOGETHER)]
         self._chunk = {item: chunk for chunk in chunks for item in chunk}
-        self._found: dict[K, Tensor] = {}
+        self._found: dict[K, V] = {}
         self.tokens = sum(map(size, items))
         self.computed = 0
 
     def get(
-        self, items: Sequence[K], run: Callable[[Sequence[K]], list[Tensor]] | None = None
-    ) -> list[Tensor]:
+        self, items: Sequence[K], run: Callable[[Sequence[K]], list[V]] | None = None
+    ) -> list[V]:
         """The tensors of items, in their order.
 
         Args:
@@ -83,7 +86,7 @@ class Kept(Generic[K]):
         """Throw away the tensors that are kept, so that they are computed again."""
         self._found.clear()
 
-    def _run(self, items: Sequence[K], run: Callable[[Sequence[K]], list[Tensor]]) -> list[Tensor]:
+    def _run(self, items: Sequence[K], run: Callable[[Sequence[K]], list[V]]) -> list[V]:
         try:
             found = run(items)
         except RuntimeError as error:
@@ -91,8 +94,9 @@ class Kept(Generic[K]):
                 raise
             if len(items) == 1:
                 raise ModelError(
-                    f"the memory of {self._device} does not hold one row of {self._size(items[0])} "
-                    "tokens: take a smaller model, a smaller `memory`, or another device"
+                    f"the memory of {in_words(self._devices)} does not hold one row of "
+                    f"{self._size(items[0])} tokens: take a smaller model, a smaller `memory`, or "
+                    "another device"
                 ) from error
         else:
             self.computed += sum(map(self._size, items))

@@ -18,6 +18,7 @@ from torch import Tensor
 from promptsearch.errors import FieldError, PromptError
 from promptsearch.models import LanguageModel
 from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.forward import embed, extend
 from promptsearch.scoring.layout import Tokens, lay_out_input, leading, meeting, slots_of
@@ -31,7 +32,7 @@ class InputRow(NamedTuple):
     """An input under its prompt, up to the answer or around it.
 
     Args:
-        trunk: The keys and values of what comes first, shape `(trunk, values)`.
+        trunk: The keys and values of what comes first.
         ids: The ids of all tokens below the trunk, at least one; an id below zero stands for a
             vector, as in `forward.run`.
         owner: The place of the row's gated prompt among those of the pass.
@@ -42,7 +43,7 @@ class InputRow(NamedTuple):
             begins; none where there is no encoder.
     """
 
-    trunk: Tensor
+    trunk: KeysValues
     ids: Path
     owner: int = 0
     behind: Path = ()
@@ -98,7 +99,7 @@ class Compiled:
         template: The template, bound.
         slots: The ids in each slot; the slot of a prompt that stands apart from the text is empty.
         above: The ids that begin every row.
-        trunk: The keys and values of a prefix and of `above`, shape `(tokens, values)`; it has no
+        trunk: The keys and values of a prefix and of `above`; it has no
             tokens where rows cannot share.
         owner: The place of the gated prompt; for a prompt of another kind, the place of a gated
             prompt that adds nothing.
@@ -109,7 +110,7 @@ class Compiled:
     template: Template
     slots: tuple[Tokens, ...]
     above: Path
-    trunk: Tensor
+    trunk: KeysValues
     owner: int = 0
     each: Callable[[Mapping[str, str]], Prompt] | None = None
 
@@ -188,8 +189,8 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
     for prompt, given in prompts:
         template = meeting(given, lm)
         if (each := prompt.before(lm)) is not None:
-            trunk = torch.empty(0, width, device=lm.device, dtype=lm.dtype)
-            compiled.append(Compiled(template, (), (), trunk, len(gated), each))
+            nothing = lm.passes.place(torch.empty(0, width))
+            compiled.append(Compiled(template, (), (), nothing, len(gated), each))
             continue
         slots, parts = _fill(prompt, template, lm, rows), prompt.parts
         if parts.vectors is not None:
@@ -205,12 +206,12 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
         # has keys and values in all of them.
         shares = lm.passes.trees and prompt.frozen and width == lm.passes.values
         above = _beginning(template, lm, slots) if shares else ()
-        compiled.append(Compiled(template, slots, above, trunk.to(lm.device, lm.dtype), owner))
+        compiled.append(Compiled(template, slots, above, lm.passes.place(trunk), owner))
     if gated and len(gated) < len(prompts):  # a gate of zero, for the others
-        nothing = len(gated)
+        nobody = len(gated)
         gated.append((torch.zeros(1, 1, lm.gated_shape[2]), torch.zeros(1, 1)))
         compiled = [
-            replace(one, owner=nothing) if prompt.parts.gated is None else one
+            replace(one, owner=nobody) if prompt.parts.gated is None else one
             for one, (prompt, _) in zip(compiled, prompts, strict=True)
         ]
     with torch.inference_mode():
@@ -226,7 +227,7 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
                 lm, beginnings, [compiled[i].trunk for i in computed], library.vectors, beside
             )
             for i, new in zip(computed, below, strict=True):
-                compiled[i] = replace(compiled[i], trunk=torch.cat([compiled[i].trunk, new]))
+                compiled[i] = replace(compiled[i], trunk=compiled[i].trunk.above(new))
     return library
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
+from promptsearch.models.attention.keys_values import KeysValues
+from promptsearch.models.device import in_words
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.answer_ids import Tokens
 from promptsearch.scoring.answers import answer_scores
@@ -48,7 +50,7 @@ class _Call:
 
     wave: Wave
     placed: Placed
-    trunks: Sequence[Tensor] = ()
+    trunks: Sequence[KeysValues] = ()
     entering: Mapping[int, Tensor] = field(default_factory=dict)
 
 
@@ -186,8 +188,9 @@ class TokenRows:
                 raise
             if len(groups) == 1 and len(groups[0].prompts) * len(groups[0].examples) == 1:
                 raise ModelError(
-                    f"the memory of {self._lm.device} does not hold one row of {groups[0].tokens} "
-                    "tokens: take a smaller model, a smaller `memory`, or another device"
+                    f"the memory of {in_words(self._lm.devices)} does not hold one row of "
+                    f"{groups[0].tokens} tokens: take a smaller model, a smaller `memory`, or "
+                    "another device"
                 ) from error
         if self.limit > groups[0].tokens:
             self.limit = min(

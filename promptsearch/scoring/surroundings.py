@@ -56,7 +56,7 @@ def surroundings(
         torch.__version__,
         torch.get_num_threads(),
         # Cards of other kinds round otherwise, and all of them are called cuda:0.
-        *filter(None, [card(lm.device)]),
+        *filter(None, map(card, lm.devices)),
         *(() if normalise == "none" else (normalise,)),
         # What ends a text answer; answers to choose from have no end.
         *(("end", template.end or end_ids(template, lm)) if text else ()),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptsearch.models.attention.forest import Forest, chains, pad_rows
+from promptsearch.models.attention.keys_values import KeysValues
 
 Path = tuple[int, ...]
 
@@ -111,7 +112,7 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 
 def plant(
     trees: Sequence[Tree],
-    trunks: Tensor | None,
+    trunks: KeysValues | None,
     device: torch.device,
     *,
     both_ways: bool = False,
@@ -120,8 +121,8 @@ def plant(
 
     Args:
         trees: The trees, in the order of the pass.
-        trunks: The keys and values of each tree's trunk, padded, shape `(trees, trunk, values)`, or
-            `(1, trunk, values)` where all trees have the same trunk; None where there is none.
+        trunks: The keys and values of each tree's trunk, padded, or of one where all trees have the
+            same trunk; None where there is none.
         device: The device of the plot's tensors.
         both_ways: Whether tokens also see those behind them; no tree then has branches.
     """
@@ -138,7 +139,7 @@ def plant(
     forest = chains([size] * len(trees) if filled else sizes, device)
     if trunks is None and not both_ways and all(tree.chain for tree in trees):
         return Plot(forest, ids, begins)
-    kept = 0 if trunks is None else trunks.shape[1]
+    kept = 0 if trunks is None else trunks.tokens
     visible = np.zeros((len(trees), size, kept + size), dtype=bool)
     depths = []
     for i, tree in enumerate(trees):

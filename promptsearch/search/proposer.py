@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from promptsearch.errors import EndpointDown, ModelError, PromptError, StrategyError
 from promptsearch.models import LanguageModel
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.models.endpoint import Completion, Endpoint, EndpointUnavailable
 from promptsearch.models.tokens import Tokens
 from promptsearch.records.ledger import Fare, Ledger
@@ -216,7 +216,7 @@ class LocalProposing:
             return ids[-1] in lm.ends or _cut(lm.decode(ids), stop) is not None
 
         width = lm.passes.values if lm.passes.trees or lm.family.encodes else 0
-        nothing = torch.empty(0, width, dtype=lm.dtype, device=lm.device)
+        nothing = lm.passes.place(torch.empty(0, width))
         decoding = Decoding(max_tokens, temperature=temperature, top_p=self.TOP_P)
         starts = [
             Start(self._row(nothing, own), max_tokens, (seed,))
@@ -237,7 +237,7 @@ class LocalProposing:
             )
         return completions
 
-    def _row(self, nothing: Tensor, ids: Sequence[int]) -> InputRow:
+    def _row(self, nothing: KeysValues, ids: Sequence[int]) -> InputRow:
         """A request as it is to go on, below no trunk; an encoder reads it whole."""
         lm = self._lm
         if not lm.family.encodes:

@@ -43,7 +43,9 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
     """
     (given,) = config.models
     if isinstance(given, str):
-        return LanguageModel.load(config.source(given), device=config.device)
+        return LanguageModel.load(
+            config.source(given), device=config.device, device_map=config.device_map
+        )
     for entry in entries:
         if entry.strategy.access is not Access.SCORES or not entry.strategy.proposes <= {
             HardPrompt,
@@ -86,7 +88,9 @@ def load_proposer(config: StudyConfig, lm: TextModel, dtype: torch.dtype) -> tup
     if isinstance(given, EndpointConfig):
         lm = _behind(given, config)
     elif given.model is not None:
-        lm = LanguageModel.load(config.source(given.model), device=config.device)
+        lm = LanguageModel.load(
+            config.source(given.model), device=config.device, device_map=config.device_map
+        )
         if not lm.family.writes:
             raise StudyError(
                 f"'proposer' names '{given.model}', which is {lm.family.noun} and writes no text: "

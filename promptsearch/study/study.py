@@ -93,6 +93,11 @@ class Study:
                 "in the study, or leave 'workers' out"
             )
         replicas = self._config.replicas or 0
+        if self._config.device_map and (away or replicas > 1):
+            raise StudyError(
+                "'device_map' takes all GPUs of a machine for one model, and workers and replicas "
+                "take one each: leave one of them out"
+            )
         if replicas > 1 and (model is not None or task is not None):
             raise StudyError(
                 "replicas load the model and the task by themselves and take no objects: name both "

@@ -1,6 +1,6 @@
-"""A pretended GPU: tensors that say they lie on a card, for machines that have none.
+"""Pretended GPUs: tensors that say they lie on a card, for machines that have none.
 
-Each of them holds a tensor of the CPU, which computes for it. An operation on tensors of both
+Each of them holds a tensor of the CPU, which computes for it. An operation on tensors of two
 devices is refused as CUDA refuses it, so code that forgets to move a tensor is caught without a
 card. Nothing is learnt of kernels, times or memory: the numbers are those of the CPU, computed as
 on any device that is no CPU.
@@ -23,22 +23,26 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 #: The name of the pretended device.
 NAME = "card"
+#: The cards. torch lets Python register one device; the other is one that torch knows by itself,
+#: with nothing behind it, and whose gradients it computes in the thread of the CPU's.
+CARDS = (f"{NAME}:0", "lazy:0")
 
 #: They bring tensors from one device to another, or take both.
 _CROSSING = ("_to_copy", "copy_", "copy", "lift_fresh")
 
 
 class CardTensor(Tensor):
-    """A tensor that says it lies on the card.
+    """A tensor that says it lies on a card.
 
     Args:
         held: The tensor that computes for it.
+        card: The card.
     """
 
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> CardTensor:
+    def __new__(cls, held: Tensor, card: torch.device) -> CardTensor:
         """The shape, strides and dtype of what it holds."""
         made: CardTensor = Tensor._make_wrapper_subclass(
             cls,
@@ -46,7 +50,7 @@ class CardTensor(Tensor):
             strides=held.stride(),
             storage_offset=held.storage_offset(),
             dtype=held.dtype,
-            device=torch.device(NAME, 0),
+            device=card,
         )
         made.held = held
         return made
@@ -65,7 +69,7 @@ class CardTensor(Tensor):
 
 
 class _Operations(TorchDispatchMode):
-    """Operations without tensors, such as `empty`, make tensors of the card, too."""
+    """Operations without tensors, such as `empty`, make tensors of a card, too."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -81,7 +85,7 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         first = args[0] if args else None
-        if func in (torch.tensor, torch.as_tensor) and _on_card(kwargs.get("device")):
+        if func in (torch.tensor, torch.as_tensor) and _card(kwargs.get("device")):
             device = kwargs.pop("device")
             return func(*args, **kwargs).to(device)
         if isinstance(first, CardTensor):
@@ -96,7 +100,7 @@ class _Functions(TorchFunctionMode):
 
 @contextmanager
 def pretended_card() -> Iterator[torch.device]:
-    """A context in which there is a card, which is the device that it gives.
+    """A context in which there are cards; the device that it gives is the first of `CARDS`.
 
     It is known to the whole process from then on, so it wants one of its own: torch looks for
     devices once, before the first gradient, and takes this one for its only accelerator. Inference
@@ -118,7 +122,7 @@ def pretended_card() -> Iterator[torch.device]:
         _Functions(),
         _Operations(),  # type: ignore[no-untyped-call]
     ):
-        yield torch.device(NAME, 0)
+        yield torch.device(CARDS[0])
 
 
 def _inference_mode(mode: bool = True) -> AbstractContextManager[Any]:
@@ -133,54 +137,61 @@ def _register() -> None:
     backend_registration._setup_privateuseone_for_python_backend(NAME)
 
 
-def _on_card(device: Any) -> bool:
-    return device is not None and torch.device(device).type == NAME
+@cache
+def _card(device: Any) -> torch.device | None:
+    """The card that a device is; None for the CPU."""
+    kind = "" if device is None else torch.device(device).type
+    return next((torch.device(card) for card in CARDS if card.startswith(f"{kind}:")), None)
 
 
 def _compute(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """An operation, computed with what tensors of the card hold.
+    """An operation, computed with what tensors of the cards hold.
 
     Raises:
         RuntimeError: It mixes devices.
     """
     name = func.overloadpacket.__name__
     tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-    here = any(isinstance(each, CardTensor) for each in tensors)
+    here = next((each.device for each in tensors if isinstance(each, CardTensor)), None)
     if here and name not in _CROSSING:
-        _check(name, args, tensors)
+        _check(name, args, tensors, here)
     device = kwargs.get("device")
-    wanted = here if device is None else _on_card(device)
+    wanted = here if device is None else _card(device)
     given, named = tree_map(_held, (args, kwargs))
     found = func(*given, **named)
     if func._schema.is_mutable and name.endswith("_") and args and isinstance(args[0], Tensor):
         return args[0]
     if name == "_to_copy":
         found = _apart(found, tree_leaves(given))
-    return tree_map(_carded, found) if wanted else found
+    if wanted is None:
+        return found
+    return tree_map(
+        lambda each: CardTensor(each, wanted) if isinstance(each, Tensor) else each, found
+    )
 
 
-def _check(name: str, args: Sequence[Any], tensors: Sequence[Tensor]) -> None:
-    """Refuse tensors of the CPU beside those of the card, but for numbers and places in a table.
+def _check(name: str, args: Sequence[Any], tensors: Sequence[Tensor], card: torch.device) -> None:
+    """Refuse tensors of other devices beside those of a card.
 
-    What joins tensors takes no numbers either.
+    Numbers of the CPU may stand beside them, and places in a table may come from there. What joins
+    tensors takes no numbers either.
     """
-    if name == "index" and isinstance(args[0], CardTensor):
-        return
+    places = name == "index" and isinstance(args[0], CardTensor)
     for each in tensors:
-        if not isinstance(each, CardTensor) and (each.dim() or name in ("cat", "stack")):
+        if isinstance(each, CardTensor):
+            mixed = each.device != card
+        else:
+            mixed = not places and (each.dim() > 0 or name in ("cat", "stack"))
+        if mixed:
             raise RuntimeError(
-                f"{name}: expected all tensors on one device, got card:0 and {each.device}"
+                f"{name}: expected all tensors on one device, got {card} and {each.device}"
             )
 
 
 def _held(given: Any) -> Any:
     if isinstance(given, CardTensor):
         return given.held
-    return torch.device("cpu") if isinstance(given, torch.device) and _on_card(given) else given
-
-
-def _carded(found: Any) -> Any:
-    return CardTensor(found) if isinstance(found, Tensor) else found
+    return torch.device("cpu") if isinstance(given, torch.device) and _card(given) else given
 
 
 def _apart(found: Tensor, given: Sequence[Any]) -> Tensor:

@@ -13,7 +13,7 @@ NOTHING = Library([], None, None)
 
 
 def rows_of(lm, *texts):
-    nothing = torch.empty(0, lm.passes.values)
+    nothing = lm.passes.place(torch.empty(0, lm.passes.values))
     return [InputRow(nothing, tuple(lm.encode(text))) for text in texts]
 
 

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from promptsearch.models.attention.keys_values import KeysValues
+from promptsearch.models.attention.moved import Moved
+
 
 class Rows(Protocol):
     """The rows of an encoder as `Forest` lays them out."""
 
     visible: Tensor | None
-    trunk: Tensor | None
+    trunk: KeysValues | None
 
     def spread(self, packed: Tensor) -> Tensor:
         """The tokens of a pass as padded rows."""
@@ -46,6 +49,7 @@ class Across:
         self._layers = {id(attention): i for i, attention in enumerate(attentions)}
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self._recorded: list[Tensor] = []
+        self._moved = Moved()
         seen = rows.visible
         assert seen is not None  # an encoder's rows see all of themselves
         # What the first token of a row sees is the row, behind its trunk.
@@ -56,9 +60,9 @@ class Across:
         return id(module) in self._layers
 
     @property
-    def recorded(self) -> Tensor:
-        """The recorded keys and values of all layers side by side, shape `(tokens, values)`."""
-        return torch.cat(self._recorded, 1)
+    def recorded(self) -> KeysValues:
+        """The recorded keys and values of all tokens."""
+        return KeysValues.side_by_side(self._recorded)
 
     def of(self, places: Sequence[int]) -> Across:
         """What some of the trees read, from the keys and values that a pass has kept.
@@ -66,12 +70,16 @@ class Across:
         Args:
             places: The places of the trees.
         """
-        index = torch.tensor(places, device=self.states.device)
+        index, moved = torch.tensor(places, device=self._hidden.device), Moved()
         found = Across.__new__(Across)
         # The attentions are called with some state; what they make of it is not read.
         found.states, found._rows, found._first = self.states[:1], self._rows, self._first
         found.record, found._layers, found._recorded = False, self._layers, []
-        found._kept = {i: (k[index], v[index]) for i, (k, v) in self._kept.items()}
+        found._moved = Moved()
+        found._kept = {
+            i: (k[moved.to(index, k.device)], v[moved.to(index, v.device)])
+            for i, (k, v) in self._kept.items()
+        }
         found._hidden = self._hidden[index]
         return found
 
@@ -92,13 +100,14 @@ class Across:
         """
         layer = self._layers[id(module)]
         keys, values = self._kept.get(layer) or self._read(layer, key, value)
+        hidden = self._moved.to(self._hidden, queries.device)
         if queries.device.type != "cpu":
             return scaled_dot_product_attention(
-                queries, keys, values, attn_mask=~self._hidden, scale=scaling
+                queries, keys, values, attn_mask=~hidden, scale=scaling
             )
         scale = queries.shape[-1] ** -0.5 if scaling is None else scaling
         weights = (queries * scale) @ keys.transpose(2, 3)
-        return weights.masked_fill_(self._hidden, float("-inf")).softmax(-1) @ values
+        return weights.masked_fill_(hidden, float("-inf")).softmax(-1) @ values
 
     def _read(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values of the rows behind their trunks, from those of the tokens."""
@@ -110,7 +119,7 @@ class Across:
             padded = self._rows.spread(packed)
             if (trunk := self._rows.trunk) is not None:
                 begin = self._first + (2 * layer + place) * heads * size
-                above = trunk[:, :, begin : begin + heads * size].unflatten(2, (heads, size))
+                above = trunk.columns(begin, heads * size).unflatten(2, (heads, size))
                 above = above.transpose(1, 2).expand(len(padded), -1, -1, -1)
                 padded = torch.cat([above, padded], 2)
             found.append(padded)

@@ -13,7 +13,8 @@ is a *chain*, and the *owner* of a tree is the gated prompt that it attends to.
 
 `transformers` lets a model's attention be exchanged by name; the layers, their projections and
 their positions stay the model's own. A model whose attention cannot be exchanged is scored row by
-row (`Passes.trees`).
+row (`Passes.trees`). Layers may lie on several devices: what a pass holds for all is moved to
+each device once, and a layer's keys and values stay on its own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.gated import Adaption
+from promptsearch.models.attention.keys_values import KeysValues
+from promptsearch.models.attention.moved import Moved
 from promptsearch.models.attention.plain import plainly
 from promptsearch.models.attention.relative import Relative
 from promptsearch.models.attention.table import Table
@@ -58,9 +61,9 @@ class Forest:
             trunk, for which plain causal attention is enough.
         key_positions: The positions of trunk and tree, shape `(trees, trunk + size)`; None where
             `visible` is None.
-        trunk: The keys and values of the trunks, padded, all layers side by side, shape `(trees,
-            trunk, values)`, or `(1, trunk, values)` where all trees have the same trunk; None
-            where there are no trunks. Of some layers only, where a prefix stands in no others.
+        trunk: The keys and values of the trunks, padded, those of each tree, or of one where all
+            trees have the same trunk; None where there are no trunks. Of some layers only, where a
+            prefix stands in no others.
         record: Whether to keep the keys and values of this pass.
         table: The keys and values of rows that go on, in place of trunks: each tree is the branches
             of a row, a token each; None in any other pass.
@@ -80,7 +83,7 @@ class Forest:
     back: Tensor | None = None
     visible: Tensor | None = None
     key_positions: Tensor | None = None
-    trunk: Tensor | None = None
+    trunk: KeysValues | None = None
     record: bool = False
     table: Table | None = None
     adaption: Adaption | None = None
@@ -95,6 +98,7 @@ class Forest:
     _masks: dict[tuple[int | None, int, int], Tensor] = field(default_factory=dict)
     _hidden: dict[tuple[int | None, int, int], Tensor] = field(default_factory=dict)
     _biases: dict[Relative, Tensor] = field(default_factory=dict)
+    _moved: Moved = field(default_factory=Moved)
 
     def spread(self, packed: Tensor) -> Tensor:
         """The tokens of a pass as padded trees.
@@ -107,7 +111,8 @@ class Forest:
         """
         if self.order is not None:
             # The gradient of `index_select` is several times as fast as that of indexing.
-            packed = packed.index_select(1, self.order.flatten())
+            order = self._moved.to(self.order, packed.device)
+            packed = packed.index_select(1, order.flatten())
         padded: Tensor = packed.unflatten(1, (-1, self.size))
         return padded.transpose(0, 1)
 
@@ -121,7 +126,9 @@ class Forest:
             Shape `(tokens, heads, size of a head)`.
         """
         flat = padded.transpose(1, 2).flatten(0, 1)
-        return flat if self.back is None else flat.index_select(0, self.back)
+        if self.back is None:
+            return flat
+        return flat.index_select(0, self._moved.to(self.back, flat.device))
 
     def above(self, own: Tensor) -> Tensor | None:
         """The trunks' keys or values in the present layer.
@@ -147,10 +154,10 @@ class Forest:
         self._from = 0 if begin >= 0 else -self.size
         if begin < 0:
             return None
-        kept: Tensor = self.trunk[:, :, begin : begin + heads * width].unflatten(2, (heads, width))
+        kept = self.trunk.columns(begin, heads * width).unflatten(2, (heads, width))
         return kept.transpose(1, 2)
 
-    def mask(self, window: int | None, repeats: int) -> Tensor:
+    def mask(self, window: int | None, repeats: int, device: torch.device) -> Tensor:
         """Which keys each query sees, shape `(trees or 1, 1, repeats * size, trunk + size)`.
 
         Those of a trunk are left out in a layer where it does not stand.
@@ -158,27 +165,29 @@ class Forest:
         Args:
             window: A token sees those less than `window` tokens away; None for all.
             repeats: The number of query heads for each key head.
+            device: The device of the layer.
         """
         if (window, repeats, self._from) not in self._masks:
-            device = self.positions.device
+            here = self.positions.device
             seen, places = self.visible, self.key_positions
             if seen is None or places is None:
-                seen = torch.ones(1, self.size, self.size, dtype=torch.bool, device=device).tril()
-                places = torch.arange(self.size, device=device)[None]
+                seen = torch.ones(1, self.size, self.size, dtype=torch.bool, device=here).tril()
+                places = torch.arange(self.size, device=here)[None]
             if window is not None:
                 near = (places[:, -self.size :, None] - places[:, None, :]).abs() < window
                 seen = seen & near
             seen = seen[..., self._from :]
             self._masks[window, repeats, self._from] = seen.repeat(1, repeats, 1)[:, None]
-        return self._masks[window, repeats, self._from]
+        return self._moved.to(self._masks[window, repeats, self._from], device)
 
-    def hidden(self, window: int | None, repeats: int) -> Tensor:
+    def hidden(self, window: int | None, repeats: int, device: torch.device) -> Tensor:
         """Which keys each query does not see, the opposite of `mask`."""
         if (window, repeats, self._from) not in self._hidden:
-            self._hidden[window, repeats, self._from] = ~self.mask(window, repeats)
-        return self._hidden[window, repeats, self._from]
+            here = self.positions.device
+            self._hidden[window, repeats, self._from] = ~self.mask(window, repeats, here)
+        return self._moved.to(self._hidden[window, repeats, self._from], device)
 
-    def bias(self, relative: Relative) -> Tensor:
+    def bias(self, relative: Relative, device: torch.device) -> Tensor:
         """What is added to the products, shape `(trees or 1, heads, size, trunk + size)`."""
         if relative not in self._biases:
             places = self.key_positions
@@ -186,12 +195,12 @@ class Forest:
                 places = torch.arange(self.size, device=self.positions.device)[None]
             distances = places[:, None, :] - places[:, -self.size :, None]
             self._biases[relative] = relative.of(distances)
-        return self._biases[relative][..., self._from :]
+        return self._moved.to(self._biases[relative], device)[..., self._from :]
 
     @property
-    def recorded(self) -> Tensor:
-        """The recorded keys and values of all layers side by side, shape `(tokens, values)`."""
-        return torch.cat(self._recorded, 1)
+    def recorded(self) -> KeysValues:
+        """The recorded keys and values of all tokens."""
+        return KeysValues.side_by_side(self._recorded)
 
 
 def chains(lengths: Sequence[int], device: torch.device) -> Forest:
@@ -269,7 +278,7 @@ def _attend(
         forest.attended.append((module, query.shape[1]))
     queries, keys, values = forest.spread(query[0]), forest.spread(key[0]), forest.spread(value[0])
     repeats = queries.shape[1] // keys.shape[1]
-    cpu = query.device.type == "cpu"
+    device, cpu = query.device, query.device.type == "cpu"
     above = None
     if above_keys is not None and above_values is not None:
         if cpu and len(above_keys) < len(keys):
@@ -280,14 +289,14 @@ def _attend(
     if forest.table:
         out = forest.table.attend(queries, keys, values, scaling, sliding_window, relative)
     elif cpu:
-        hidden = forest.hidden(sliding_window, repeats)
-        bias = None if relative is None else forest.bias(relative)
+        hidden = forest.hidden(sliding_window, repeats, device)
+        bias = None if relative is None else forest.bias(relative, device)
         out = plainly(queries, keys, values, hidden, scaling, above, bias)
     elif relative is not None:
         weighed = (
-            forest.bias(relative)
+            forest.bias(relative, device)
             .to(queries)
-            .masked_fill(forest.hidden(sliding_window, repeats), float("-inf"))
+            .masked_fill(forest.hidden(sliding_window, repeats, device), float("-inf"))
         )
         out = scaled_dot_product_attention(queries, keys, values, attn_mask=weighed, scale=scaling)
     elif forest.visible is None and sliding_window is None:
@@ -296,7 +305,7 @@ def _attend(
         out = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
     else:
         folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3)
-        mask = forest.mask(sliding_window, repeats)
+        mask = forest.mask(sliding_window, repeats, device)
         out = scaled_dot_product_attention(
             folded, keys, values, attn_mask=mask, scale=scaling
         ).unflatten(2, (repeats, -1))

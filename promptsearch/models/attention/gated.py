@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from promptsearch.models.attention.layers import Layers
+from promptsearch.models.attention.moved import Moved
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Adaption:
     attentions: Sequence[nn.Module] = ()
     #: Layer -> what is still to be added behind its output projection.
     _later: dict[int, Tensor] = field(default_factory=dict)
+    _moved: Moved = field(default_factory=Moved)
 
     def of(self, owners: Sequence[int]) -> Adaption:
         """The same prompts, for a pass whose trees attend to those that `owners` names.
@@ -66,6 +68,7 @@ class Adaption:
             self,
             owners=None if alone else torch.tensor(owners, device=self.gates[0].device),
             _later={},
+            _moved=Moved(),
         )
 
     def added(self, layer: int, queries: Tensor, scaling: float | None) -> Tensor | None:
@@ -94,12 +97,13 @@ class Adaption:
         folded = queries.unflatten(1, (-1, repeats)).flatten(2, 3) * scale
         products = folded @ keys.transpose(2, 3)
         if self.within is not None:
-            products = products.masked_fill(~self._own(self.within)[:, None, None], float("-inf"))
+            within = self._own(self._moved.to(self.within, queries.device))
+            products = products.masked_fill(~within[:, None, None], float("-inf"))
         read = products.softmax(-1) @ values
         found: Tensor = read.unflatten(2, (repeats, -1)).flatten(1, 2) * gates[:, :, None, None]
         if self.late is None:
             return found
-        late = self._own(self.late)[:, None, None, None]
+        late = self._own(self._moved.to(self.late, queries.device))[:, None, None, None]
         self._later[layer] = found * late
         return found * ~late
 
@@ -123,7 +127,9 @@ class Adaption:
 
     def _own(self, of_prompts: Tensor) -> Tensor:
         """The entry of each tree's prompt; a single prompt's entry serves all trees."""
-        return of_prompts if self.owners is None else of_prompts.index_select(0, self.owners)
+        if self.owners is None:
+            return of_prompts
+        return of_prompts.index_select(0, self._moved.to(self.owners, of_prompts.device))
 
 
 def project(layers: Layers, prompts: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> Adaption:
@@ -132,7 +138,8 @@ def project(layers: Layers, prompts: Sequence[tuple[Tensor, Tensor]], like: Tens
     Args:
         layers: The LM's layers.
         prompts: The vectors and the gates of each prompt, see `GatedPrompt`.
-        like: A tensor of the dtype and on the device of the layers.
+        like: A tensor of the dtype of the layers, where the model's inputs lie. Keys, values and
+            gates are made where each layer lies.
     """
     count = max(len(gates) for _, gates in prompts)
     length = max(len(vectors) for vectors, _ in prompts)
@@ -154,7 +161,7 @@ def project(layers: Layers, prompts: Sequence[tuple[Tensor, Tensor]], like: Tens
         first,
         keys,
         values,
-        gates.unbind(1),
+        [own.to(key.device) for own, key in zip(gates.unbind(1), keys, strict=True)],
         late=late if bool(late.any()) else None,
         within=None if bool(within.all()) else within,
         attentions=layers.attentions,

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from promptsearch.models.attention.keys_values import KeysValues
+
 
 class UnknownLayers(Exception):
     """The model's layers cannot be found, or do not project vectors in a way that is known.
@@ -169,23 +171,20 @@ def find_layers(
     raise UnknownLayers("its layers are not found in one list")
 
 
-def recorded_differ(layers: Layers, inputs: Sequence[Tensor], recorded: Tensor) -> bool:
+def recorded_differ(layers: Layers, inputs: Sequence[Tensor], recorded: KeysValues) -> bool:
     """Whether the keys and values that `Layers.project` gives differ from those that a pass made.
 
     Args:
         layers: The layers to try out.
         inputs: The states of one token that entered each attention, shape `(1, 1, width)`. The
             token stands at position 0, where turning keys to positions changes nothing.
-        recorded: The keys and values of all layers side by side, as the pass made them, shape
-            `(1, values)`.
+        recorded: The token's keys and values, as the pass made them.
     """
     ours = [
         part.flatten(1)
         for layer, states in enumerate(inputs)
         for part in layers.project(layer, states)
     ]
-    found = torch.cat(ours, 1)
+    found, given = KeysValues.side_by_side(ours).on("cpu"), recorded.on("cpu")
     near = 1e-3 if found.dtype == torch.float32 else 0.1
-    return not (
-        found.shape == recorded.shape and float((found - recorded).norm() / recorded.norm()) < near
-    )
+    return not (found.shape == given.shape and float((found - given).norm() / given.norm()) < near)

@@ -33,9 +33,10 @@ class Relative:
             distances: The key's position minus the query's, shape `(trees, queries, keys)`.
 
         Returns:
-            Shape `(trees, heads, queries, keys)`.
+            Shape `(trees, heads, queries, keys)`, where the module lies.
         """
         module, reach = self.module, int(distances.abs().max())
+        distances = distances.to(module.relative_attention_bias.weight.device)
         every = torch.arange(-reach, reach + 1, device=distances.device)
         buckets = module._relative_position_bucket(
             every,

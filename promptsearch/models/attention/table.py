@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from promptsearch.models.attention.keys_values import KeysValues
+from promptsearch.models.attention.moved import Moved
 from promptsearch.models.attention.relative import Relative
 
 #: Rows below the same trunk share its keys and values from this number of rows on; fewer of them
@@ -29,12 +31,11 @@ class Row:
     """A row that is to go on.
 
     Args:
-        trunk: The keys and values of what comes first, shape `(trunk, values)`; rows that share it
-            hold the same tensor.
+        trunk: The keys and values of what comes first; rows that share it hold the same object.
         tokens: The number of its own tokens, which stand below the trunk.
     """
 
-    trunk: Tensor
+    trunk: KeysValues
     tokens: int
 
 
@@ -45,12 +46,20 @@ class Table:
         rows: The rows as they begin. A trunk may stand in the top-most layers only.
         heads: For each layer's keys and values in turn, how many heads they have, and the size of a
             head.
+        like: The keys and values of any tokens in all of these layers, each where it lies.
         branches: The number of branches of each row.
         steps: The most tokens that a branch grows by.
+        device: Where the tokens of a step lie.
     """
 
     def __init__(
-        self, rows: Sequence[Row], heads: Sequence[tuple[int, int]], branches: int, steps: int
+        self,
+        rows: Sequence[Row],
+        heads: Sequence[tuple[int, int]],
+        like: KeysValues,
+        branches: int,
+        steps: int,
+        device: torch.device,
     ) -> None:
         self._branches = branches
         below: dict[int, list[int]] = {}
@@ -59,12 +68,19 @@ class Table:
         # A trunk of some layers cannot stand among the rows' own tokens, which stand in all.
         values = sum(count * size for count, size in heads)
         least = {
-            i: 1 if rows[some[0]].trunk.shape[1] < values else _SHARED for i, some in below.items()
+            i: 1 if rows[some[0]].trunk.values < values else _SHARED for i, some in below.items()
         }
         alone = [p for i, some in below.items() if len(some) < least[i] for p in some]
         shared = [some for i, some in below.items() if len(some) >= least[i]]
         self._blocks = [
-            _Block([(p, rows[p]) for p in some], heads, branches, steps, share=some is not alone)
+            _Block(
+                [(p, rows[p]) for p in some],
+                like[:0].layers(heads),
+                branches,
+                steps,
+                device,
+                share=some is not alone,
+            )
             for some in [*shared, *([alone] if alone else [])]
         ]
         self._layer = 0
@@ -80,12 +96,12 @@ class Table:
         positions = torch.cat([block.positions for block in self._blocks])
         return positions.repeat_interleave(self._branches)
 
-    def put(self, place: int, keys_values: Tensor) -> None:
+    def put(self, place: int, keys_values: KeysValues) -> None:
         """Fill in the keys and values of a row's own tokens.
 
         Args:
             place: The row's place among those that the table began with.
-            keys_values: All layers side by side, shape `(tokens, values)`.
+            keys_values: Those of the tokens in all layers.
         """
         next(b for b in self._blocks if place in b.live).put(place, keys_values)
 
@@ -155,23 +171,27 @@ class _Block:
 
     Args:
         rows: Each row with its place among those of the table.
-        heads: As for `Table`, like `branches` and `steps`.
-        branches: The number of branches of each row.
+        empty: The keys and values of no tokens, in turn for each layer, shape `(key heads, 0,
+            size)`.
+        branches: As for `Table`, like `steps` and `device`.
         steps: The most tokens that a branch grows by.
+        device: Where the tokens of a step lie.
         share: Whether all rows have the same trunk, which is stored once.
     """
 
     def __init__(
         self,
         rows: Sequence[tuple[int, Row]],
-        heads: Sequence[tuple[int, int]],
+        empty: Sequence[Tensor],
         branches: int,
         steps: int,
+        device: torch.device,
         *,
         share: bool,
     ) -> None:
         self.live = [place for place, _ in rows]  # row i of each tensor is that of place live[i]
-        self._branches, self._heads = branches, heads
+        self._branches = branches
+        self._heads = [(part.shape[0], part.shape[2]) for part in empty]
         trunk = rows[0][1].trunk
         own = [row.tokens + (0 if share else len(row.trunk)) for _, row in rows]
         self._above, self._width = len(trunk) if share else 0, max(own)
@@ -180,28 +200,31 @@ class _Block:
         # Keys and values in turn, (key heads, trunk, size), and (rows, key heads, columns, size).
         # Memory that is not yet used is not yet taken either, on a CPU. A row of the table holds
         # keys the other way round, (size, columns): products of a few queries read them faster.
-        self._trunk = [part.contiguous() for part in self._parts(trunk[: self._above])]
+        above = trunk[: self._above].layers(self._heads)
+        missing = len(empty) - len(above)  # of layers in which the trunk does not stand
+        self._trunk = [part.contiguous() for part in (*empty[:missing], *above)]
         self._own = [
-            trunk.new_empty(len(rows), count, size, room).transpose(2, 3)
+            part.new_empty(len(rows), count, size, room).transpose(2, 3)
             if i % 2 == 0
-            else trunk.new_empty(len(rows), count, room, size)
-            for i, (count, size) in enumerate(heads)
+            else part.new_empty(len(rows), count, room, size)
+            for i, (part, (count, size)) in enumerate(zip(empty, self._heads, strict=True))
         ]
         for tensor in self._own:  # what no branch sees is multiplied by 0, so it must be a number
             tensor[:, :, : self._width] = 0
         for place, row in rows:
             if not share:
                 self._fill(place, -len(row.trunk) - row.tokens, row.trunk)
-        self._columns, self._sees = self._places(own, steps, trunk.device)
+        self._columns, self._sees = self._places(own, steps, device)
         self._next = self._columns[:, self._above + self._width].clone()
         self._masks: dict[int | None, Tensor | None] = {}
+        self._moved = Moved()
 
     @property
     def positions(self) -> Tensor:
         """The position of each row's tokens of the present step, shape `(rows,)`."""
         return self._next[: len(self.live)] + self._step
 
-    def put(self, place: int, keys_values: Tensor) -> None:
+    def put(self, place: int, keys_values: KeysValues) -> None:
         """Fill in the keys and values of a row's own tokens, see `Table.put`."""
         self._fill(place, -len(keys_values), keys_values)
 
@@ -229,6 +252,7 @@ class _Block:
         self._used += count
         self._step += 1
         self._masks.clear()
+        self._moved = Moved()
 
     def attend(
         self,
@@ -260,9 +284,10 @@ class _Block:
             weights = torch.cat([high.unflatten(1, (rows, -1)).transpose(0, 1), weights], -1)
         if relative is not None:
             columns = self._columns[:rows, self._above - above : self._above + self._used]
-            weights = weights + relative.of((columns - self.positions[:, None])[:, None])
+            biases = relative.of((columns - self.positions[:, None])[:, None])
+            weights = weights + biases.to(weights.device)
         if (hidden := self._hidden(rows, window)) is not None:
-            seen = hidden[..., self._above - above :]
+            seen = self._moved.to(hidden, weights.device)[..., self._above - above :]
             weights.unflatten(2, (-1, repeats)).masked_fill_(seen, float("-inf"))
         weights = weights.softmax(-1)
         out = weights[..., above:] @ own_values
@@ -315,26 +340,8 @@ class _Block:
         sees = torch.cat([above >= 0, below >= 0, torch.zeros_like(later, dtype=torch.bool)], 1)
         return positions.to(device), sees[:, None].repeat(1, self._branches, 1).to(device)
 
-    def _parts(self, keys_values: Tensor) -> list[Tensor]:
-        """Keys and values of all layers side by side as those of each, keys and values in turn.
-
-        Args:
-            keys_values: Shape `(tokens, values)`; of the top-most layers only, it may be.
-
-        Returns:
-            Shape `(key heads, tokens, size)` each; no tokens in the layers that are missing.
-        """
-        parts: list[Tensor] = []
-        end = keys_values.shape[1]
-        for count, size in reversed(self._heads):
-            begin = end - count * size
-            part = keys_values[:, begin:end] if begin >= 0 else keys_values[:0, : count * size]
-            parts.append(part.unflatten(1, (count, size)).transpose(0, 1))
-            end = begin
-        return parts[::-1]
-
-    def _fill(self, place: int, back: int, keys_values: Tensor) -> None:
+    def _fill(self, place: int, back: int, keys_values: KeysValues) -> None:
         """Write keys and values of tokens, `back` columns before the first step's (below 0)."""
         row, begin = self.live.index(place), self._width + back
-        for tensor, part in zip(self._own, self._parts(keys_values), strict=True):
+        for tensor, part in zip(self._own, keys_values.layers(self._heads), strict=True):
             tensor[row, :, begin : begin + len(keys_values)] = part

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from promptsearch.models.attention.forest import Forest, attending
 from promptsearch.models.attention.layers import Layers, Reached, UnknownLayers
-from promptsearch.models.forward import OwnForward
+from promptsearch.models.forward import OwnForward, few_logits
 
 
 class Forward(OwnForward):
@@ -63,7 +63,7 @@ class Forward(OwnForward):
             try:
                 self.packed(embedded, forest)
             except Reached as reached:
-                return reached.states[0]
+                return reached.states[0].to(embedded.device)
         raise UnknownLayers(f"no pass goes through its layer {layer}")
 
     def above(self, layers: Layers, layer: int, states: Tensor, forest: Forest) -> Tensor:
@@ -92,7 +92,7 @@ class Forward(OwnForward):
                 vocabulary.
 
         Returns:
-            The logits, shape `(rows, tokens)`.
+            The logits, shape `(rows, tokens)`, where the states lie.
         """
         head = self.model.get_output_embeddings()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
@@ -100,11 +100,11 @@ class Forward(OwnForward):
             # The last states may have another dtype than the head, as Mamba's have.
             found = head(states.to(head.weight.dtype)).float()
         else:
-            found = states.float() @ head.weight[tokens].float().T
-            found = found if head.bias is None else found + head.bias[tokens].float()
+            found = few_logits(head, states, tokens)
         logits: Tensor = found if cap is None else cap * torch.tanh(found / cap)
-        return logits
+        return logits.to(states.device)
 
-    def _last(self, **inputs: Tensor) -> Tensor:
+    def _last(self, inputs_embeds: Tensor, **inputs: Tensor) -> Tensor:
+        inputs["inputs_embeds"] = inputs_embeds
         states: Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        return states
+        return states.to(inputs_embeds.device)  # the last layer may lie elsewhere

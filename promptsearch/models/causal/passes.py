@@ -149,7 +149,7 @@ class CausalPasses(OwnPasses[Forward]):
             The states, shape `(tokens, width)`.
         """
         if forest.trunk is not None:  # of all layers, or of the top-most
-            forest.first = forest.trunk.shape[2] - self.values
+            forest.first = forest.trunk.values - self.values
         if self.trees:
             return self._forward.packed(embedded, forest)
         # The rows are padded to the right and need no mask: under causal attention no token sees
@@ -200,8 +200,4 @@ class CausalPasses(OwnPasses[Forward]):
         """
         from transformers import DynamicCache
 
-        layers = keys_values.to(self._forward.embeddings)
-        return DynamicCache(
-            [(keys[None], values[None]) for keys, values in layers],
-            config=self._forward.model.config,
-        )
+        return DynamicCache(self.cached(keys_values), config=self._forward.model.config)

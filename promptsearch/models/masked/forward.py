@@ -75,6 +75,7 @@ class MaskedForward(OwnForward):
         with self.fast():
             return head_logits(self.model, self.model.base_model, inputs, states, tokens)
 
-    def _last(self, **inputs: Tensor | None) -> Tensor:
+    def _last(self, inputs_embeds: Tensor, **inputs: Tensor | None) -> Tensor:
+        inputs["inputs_embeds"] = inputs_embeds
         states: Tensor = self.model.base_model(**inputs).last_hidden_state
-        return states
+        return states.to(inputs_embeds.device)  # the last layer may lie elsewhere

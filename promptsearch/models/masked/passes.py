@@ -120,7 +120,7 @@ class MaskedPasses(UngatedPasses[MaskedForward]):
             The states, shape `(tokens, width)`.
         """
         if forest.trunk is not None:  # of all layers, or of the top-most
-            forest.first = forest.trunk.shape[2] - self.values
+            forest.first = forest.trunk.values - self.values
         return (
             self._forward.packed(embedded, forest)
             if self.packs
@@ -146,5 +146,4 @@ class MaskedPasses(UngatedPasses[MaskedForward]):
         """
         from transformers import DynamicCache
 
-        layers = keys_values.to(self._forward.embeddings)
-        return DynamicCache([(keys[None], values[None]) for keys, values in layers])
+        return DynamicCache(self.cached(keys_values))

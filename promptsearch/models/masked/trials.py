@@ -66,7 +66,7 @@ def try_prefix(forward: MaskedForward, probe: Sequence[int]) -> None:
             size=below,
             visible=torch.ones(1, below, len(probe), dtype=torch.bool, device=device),
             key_positions=places[None],
-            trunk=whole.recorded[None, :above],
+            trunk=whole.recorded[:above][None],
         )
         found = forward.packed(embedded[above:], behind)
     if len(set(whole.heads)) != 1:

@@ -39,7 +39,7 @@ class Seq2SeqForward(OwnForward):
         """
         with self._along(self.encoder, rows):
             states: Tensor = self.encoder(inputs_embeds=embedded[None]).last_hidden_state[0]
-        return states
+        return states.to(embedded.device)  # the last layer may lie elsewhere
 
     def decode(self, embedded: Tensor, forest: Forest) -> Tensor:
         """The last hidden states of the decoder's trees.
@@ -63,7 +63,7 @@ class Seq2SeqForward(OwnForward):
                 encoder_hidden_states=forest.across.states[None],
                 use_cache=False,
             ).last_hidden_state[0]
-        return states
+        return states.to(embedded.device)
 
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits in float32 from the decoder's last hidden states, by the model's own head.
@@ -99,11 +99,12 @@ class Seq2SeqForward(OwnForward):
 def _placed(table: Any, forest: Forest) -> Iterator[None]:
     """A context in which a table of positions gives those of a forest's tokens."""
     own, embed = vars(table), type(table).forward
+    positions = forest.positions.to(table.weight.device)
     before = {"forward": own["forward"]} if "forward" in own else {}
-    shape = (1, len(forest.positions))
+    shape = (1, len(positions))
 
     def at_positions(*args: Any, **given: Any) -> Tensor:
-        found: Tensor = embed(table, shape, 0, position_ids=forest.positions)
+        found: Tensor = embed(table, shape, 0, position_ids=positions)
         return found
 
     own["forward"] = at_positions

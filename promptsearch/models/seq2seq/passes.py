@@ -24,6 +24,7 @@ from promptsearch.errors import ModelError
 from promptsearch.importing import strangers
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest, UnknownAttention
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.models.longest import longest_row
 from promptsearch.models.own_passes import UngatedPasses
 from promptsearch.models.seq2seq.forward import Seq2SeqForward
@@ -100,13 +101,13 @@ class Seq2SeqPasses(UngatedPasses[Seq2SeqForward]):
     @cached_property
     def _sizes(self) -> tuple[int, int, int]:
         """The numbers in a token's keys and values in encoder, cross-attention and decoder."""
-        first, second, third = (part.recorded.shape[1] for part in self._parts)
+        first, second, third = (part.recorded.values for part in self._parts)
         return first, second, third
 
     @cached_property
-    def values(self) -> int:
-        """The number of numbers in one token's keys and values, in all attentions together."""
-        return sum(self._sizes)
+    def kept(self) -> KeysValues:
+        """The keys and values of no tokens in encoder, cross-attention and decoder."""
+        return KeysValues.beside([part.recorded[:0] for part in self._parts])
 
     @cached_property
     def prefix_shape(self) -> tuple[int, int, int, int]:
@@ -180,7 +181,7 @@ class Seq2SeqPasses(UngatedPasses[Seq2SeqForward]):
         Returns:
             The states, shape `(tokens, width)`.
         """
-        if forest.trunk is not None and forest.trunk.shape[2] == self.values:
+        if forest.trunk is not None and forest.trunk.values == self.values:
             forest.first = sum(self._sizes[:2])
         return self._forward.decode(embedded, forest)
 

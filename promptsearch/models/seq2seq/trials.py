@@ -12,6 +12,7 @@ from torch import Tensor
 from promptsearch.importing import strangers
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest, UnknownAttention, chains
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.models.attention.rows import rows_of
 from promptsearch.models.seq2seq.forward import Seq2SeqForward
 from promptsearch.models.trial import Trial, compare_states
@@ -119,24 +120,24 @@ def try_prefix(
     device, above = forward.embeddings.device, 3
     begun = (*start, *probe[:4])
     whole = [part.recorded for part in recorded_parts(forward, across, probe, begun)]
-    trunk = torch.cat([part[:above] for part in whole], 1)[None]
+    trunk = KeysValues.beside([part[:above] for part in whole])[None]
     with torch.inference_mode():
         rows = _below(rows_of([len(probe)], device), trunk)
         states = forward.encode(_embedded(forward, [probe[above:]]), rows)
         forest = _below(chains([len(begun)], device), trunk)
-        forest.first = whole[0].shape[1] + whole[1].shape[1]
-        forest.across = Across(across, rows, states, whole[0].shape[1])
+        forest.first = whole[0].values + whole[1].values
+        forest.across = Across(across, rows, states, whole[0].values)
         found = forward.decode(_embedded(forward, [begun[above:]]), forest)
         plain = _plainly(forward, probe, begun)[above:]
     compare_states(found, plain)
 
 
-def _below(row: Forest, trunk: Tensor) -> Forest:
+def _below(row: Forest, trunk: KeysValues) -> Forest:
     """A row whose first tokens are those of a trunk."""
-    above, size = trunk.shape[1], row.size
+    above, size = trunk.tokens, row.size
     seen = row.visible
     if seen is None:
-        seen = torch.ones(1, size, size, dtype=torch.bool, device=trunk.device).tril()
+        seen = torch.ones(1, size, size, dtype=torch.bool, device=row.positions.device).tril()
     return Forest(
         positions=row.positions[above:],
         size=size - above,

@@ -154,6 +154,7 @@ class StudyConfig(Keys):
         ),
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    device_map: Literal["auto"] | None = Field(None, description="auto spreads it over all GPUs")
     memory: ByteSize | None = Field(
         None,
         gt=0,
@@ -304,7 +305,7 @@ class StudyConfig(Keys):
     def _as_in_a_file(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """All keys; those that few studies have are left out of others."""
         found: dict[str, Any] = dump(self)
-        rare = ("transfer", "track", "replicas")
+        rare = ("transfer", "track", "replicas", "device_map")
         return {key: value for key, value in found.items() if key not in rare or value}
 
     @model_validator(mode="after")
