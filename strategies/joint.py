@@ -12,12 +12,14 @@ of examples are drawn first; then tree-structured Parzen estimators choose one o
 
 Differs from the papers: one request crosses instructions and changes the child, where CAPO makes
 two; parents win a tournament of two, where CAPO draws them evenly; a child that gets no instruction
-of its own takes a parent's, or another one. A child's examples are all different, which those of
-two parents need not be in CAPO's program, and one can be added, which a later branch undoes there.
-MIPROv2's examples are solved by the model and kept where it was right; here they are the task's
-own, and its hints about data and programs are left out. Without `proposals`, all instructions are
-given ones, and no language model is asked. The penalty steers the search alone: what wins is told
-by the loss.
+of its own takes a parent's, or another one. A child has the examples that both parents have, and
+draws the others (CAPO draws all, some of them twice). Into a full set an example comes in place of
+another, where CAPO adds none and has to pass worse, smaller sets to the next full one; its program
+loses what was added in a later branch. A child has new examples or, where none are found, those of
+a scored prompt in another order; CAPO scores every child. MIPROv2's examples are solved by the
+model and kept where it was right; here they are the task's own, and its hints about data and
+programs are left out. Without `proposals`, all instructions are given ones, and no language model
+is asked. The penalty steers the search alone: what wins is told by the loss.
 
 Beats random on the planted objective `separable`, and random pairs of an instruction and a set of
 examples where the best pair is known.
@@ -151,8 +153,8 @@ class Joint(Strategy):
         alive = [p for p in (*self._asked, *self.members) if math.isfinite(self._values[p])]
         # The same examples in another order are no other member: they would soon be all there is.
         kept: dict[tuple[str, frozenset[int]], Pair] = {}
-        for instruction, ids in sorted(alive, key=self._values.__getitem__):
-            kept.setdefault((instruction, frozenset(ids)), (instruction, ids))
+        for pair in sorted(alive, key=self._values.__getitem__):
+            kept.setdefault(_unordered(pair), pair)
         self.members = list(kept.values())[: self._size]
 
     def _gather(self) -> None:
@@ -214,16 +216,22 @@ class Joint(Strategy):
             known = (mother[0], father[0], self._any())[int(self._rng.integers(3))]
             instruction = written.get(place, known)
             own = ((instruction, self.inherited(mother, father)) for _ in range(_TRIES))
-            strangers = ((self._any(), self._draw()) for _ in range(_TRIES))
-            self._enter(found, chain(own, strangers))
+            if not self._enter(found, own):
+                self._enter(found, ((self._any(), self._draw()) for _ in range(_TRIES)))
         return list(found)
 
-    def _enter(self, found: dict[Pair, None], pairs: Iterable[Pair]) -> None:
-        """Enter the first of some pairs that is new, if one is."""
+    def _enter(self, found: dict[Pair, None], pairs: Iterable[Pair]) -> bool:
+        """Enter the first of some pairs that is new in any order, else in its own, if one is."""
+        met = {*map(_unordered, chain(self._values, found))}
+        other: Pair | None = None
         for pair in pairs:
-            if pair not in self._values and pair not in found:
+            if _unordered(pair) not in met:
                 found[pair] = None
-                return
+                return True
+            other = other or (None if pair in self._values or pair in found else pair)
+        if other:
+            found[other] = None
+        return other is not None
 
     def _any(self) -> str:
         """Any instruction that was given or written."""
@@ -248,12 +256,13 @@ class Joint(Strategy):
 
     def inherited(self, mother: Pair, father: Pair) -> tuple[int, ...]:
         """Examples of both parents, as many as they have on average, with one change or none."""
-        both = list(dict.fromkeys([*mother[1], *father[1]]))
-        kept = self._rng.permutation(both)[: (len(mother[1]) + len(father[1])) // 2].tolist()
-        others = np.setdiff1d(self.objective.training, kept)
+        shared = [i for i in mother[1] if i in father[1]]
+        others = self._rng.permutation([i for i in (*mother[1], *father[1]) if i not in shared])
+        count = (len(mother[1]) + len(father[1])) // 2
+        kept = self._rng.permutation([*shared, *others][:count]).astype(int).tolist()
         change = int(self._rng.integers(3))  # CAPO, algorithm 3: add, remove or keep
-        if change == 0 and len(kept) < self._shots and len(others):
-            kept.append(int(self._rng.choice(others)))
+        if change == 0 and len(strange := np.setdiff1d(self.objective.training, kept)):
+            kept = [*kept[: self._shots - 1], int(self._rng.choice(strange))]
         elif change == 1 and kept:
             kept.pop()
         return tuple(int(i) for i in self._rng.permutation(kept))
@@ -290,7 +299,7 @@ class Choice:
             "instruction": CategoricalDistribution(range(len(instructions))),
             "examples": CategoricalDistribution(range(len(sets))),
         }
-        # Both are drawn jointly, and away from pairs of the same ask, which have no loss yet.
+        # Drawn jointly, and away from pairs of the same ask, which have no loss yet.
         tpe = optuna.samplers.TPESampler(
             seed=int(rng.integers(2**32)), multivariate=True, constant_liar=True
         )
@@ -329,14 +338,15 @@ class Choice:
         return self._study.ask(self._domains)
 
     def _tell(self, trial: Trial, values: Mapping[Pair, float]) -> None:
-        value = values.get(self._pair(trial), math.inf)
-        if math.isfinite(value):
+        if math.isfinite(value := values.get(self._pair(trial), math.inf)):
             self._study.tell(trial, value)
         else:
             self._study.tell(trial, state=TrialState.FAIL)
 
     def _pair(self, trial: Trial) -> Pair:
-        return (
-            self._instructions[trial.params["instruction"]],
-            self.sets[trial.params["examples"]],
-        )
+        chosen = trial.params
+        return self._instructions[chosen["instruction"]], self.sets[chosen["examples"]]
+
+
+def _unordered(pair: Pair) -> tuple[str, frozenset[int]]:
+    return pair[0], frozenset(pair[1])

@@ -114,7 +114,7 @@ def scored(objective):
 
 def test_capo_finds_better_pairs_than_random():
     found = [(run(seed, 360)[1].ranking[0].value, by_chance(seed, 360)) for seed in range(20)]
-    assert sum(value < chance for value, chance in found) >= 17
+    assert sum(value < chance for value, chance in found) >= 19
 
 
 def test_tpe_finds_the_best_of_all_pairs_where_random_does_not():
@@ -174,6 +174,30 @@ def test_examples_can_be_added_to_those_of_the_parents():
         assert all(len(ids) == len(set(ids)) for ids in drawn)
     both = [strategy.inherited(("", (17, 18)), ("", (18, 19))) for _ in range(200)]
     assert all(len(ids) == len(set(ids)) for ids in both), "one that both have stands there once"
+
+
+def test_a_child_has_what_both_parents_have_and_a_full_set_exchanges_one():
+    mother, father = ("", (17, 18, 19)), ("", (19, 18, 20))
+    _, _, strategy = run(evaluations=8, shots=8)
+    drawn = [set(strategy.inherited(mother, father)) for _ in range(100)]
+    assert all(ids >= {18, 19} for ids in drawn if len(ids) > 2)
+    _, _, strategy = run(evaluations=8, shots=3)
+    drawn = [set(strategy.inherited(mother, father)) for _ in range(100)]
+    strangers = [ids for ids in drawn if not ids <= {17, 18, 19, 20}]
+    assert {len(ids) for ids in drawn} == {2, 3} and {len(ids) for ids in strangers} == {3}
+    assert any(18 not in ids for ids in strangers), "any example may be the one that goes"
+
+
+def test_another_order_is_scored_only_where_no_new_examples_are_found():
+    _, objective, _ = run(0, 360)
+    seen = [(text.split("\n")[0], frozenset(text.split("\n")[1:])) for text in scored(objective)]
+    assert len(set(seen)) > 0.95 * len(seen) > 100
+    # Three instructions with at most two of two examples: all of them are soon met.
+    scorer = Pairs()
+    scorer.training = scorer.training[:2]
+    options = {"shots": 2, "examples": 1, "prompts": WRITTEN[:3], "proposals": 0}
+    reason, objective, _ = run(0, 500, scorer=scorer, **options)
+    assert reason == "nothing left to propose" and len(set(scored(objective))) == 3 * (1 + 2 + 2)
 
 
 def test_children_have_what_the_proposer_makes_of_their_parents_instructions():
