@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -32,3 +34,8 @@ def checked_ids(examples: ArrayLike, known: int) -> ExampleIds:
             f"got {str(ids)[:80]}"
         )
     return ids.astype(np.int64)
+
+
+def group_of(ids: ExampleIds | None) -> str:
+    """The name of an evaluation's examples, given by their ids; None is all of `score_on`."""
+    return "score_on" if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()[:20]

@@ -9,8 +9,7 @@ written stands in `calls.py`, and what it costs in `prices.py`, with what the le
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,9 +25,10 @@ from promptsearch.records.ledger import Fare, Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.records.scores import Evaluation, ExampleIds, Row, Scores, rows_of, scores_to_json
 from promptsearch.scoring.protocol import Scorer, WhiteBox, inside
-from promptsearch.search.asked import checked_ids
+from promptsearch.search.asked import checked_ids, group_of
 from promptsearch.search.calls import Calls
 from promptsearch.search.guard import Guard
+from promptsearch.search.others import Other
 from promptsearch.search.prices import Prices
 from promptsearch.search.proposer import Proposer, Proposing
 from promptsearch.search.race import race
@@ -67,6 +67,7 @@ class Books:
             for by `access`.
         most: The most tokens that the scorer generates for an example with one prompt.
         reader: What tells the LM's answers from its scores, see `promptsearch.search.answering`.
+        others: The other tasks that may be trained on, by name: each one's scorer and training ids.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Books:
         white_box: bool = True,
         most: int = 0,
         reader: Reader | None = None,
+        others: Mapping[str, tuple[Scorer, ArrayLike]] | None = None,
     ) -> None:
         self.scorer, self.space, self.ledger = scorer, space, ledger
         self.scored = np.array(scored, dtype=np.int64)
@@ -101,6 +103,9 @@ class Books:
         #: The best prompts so far.
         self.ranking = Ranking(finalists)
         self.prices = Prices(scorer, ledger, self.scored, reserve, finalists, most, self.ranking)
+        self.others = {
+            name: Other.beside(self.prices, *given) for name, given in (others or {}).items()
+        }
         self.proposer = Proposer(
             proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length), fare
         )
@@ -114,15 +119,13 @@ class Books:
         """Ids of search examples, checked, see `checked_ids`."""
         return checked_ids(examples, len(self.scored) + len(self.training))
 
-    # The search.
-
     def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
         """Score prompts and charge for them, see `Objective.evaluate`."""
         if len(prompts) == 0:
             raise StrategyError("evaluate needs at least one prompt")
         self.check_untouched()
         ids = self.scored if examples is None else self.ids(examples)
-        group = _group(None if examples is None else ids)
+        group = group_of(None if examples is None else ids)
         # A strategy may change the prompts that it holds.
         prompts = [own_copy(prompt) for prompt in prompts]
         for prompt in prompts:
@@ -199,6 +202,7 @@ class Books:
             "proposals": self.log.proposals.count,
             "ledger": self.ledger.to_json(),
             "lead_paid": sorted(self.prices.lead_paid),
+            "others": {name: sorted(each.prices.lead_paid) for name, each in self.others.items()},
             "free": self._free,
         }
 
@@ -219,7 +223,7 @@ class Books:
             ids = self.scored if full else np.asarray(line["examples"], dtype=np.int64)
             self.log.check(line, len(ids))
             for data, row in zip(line["prompts"], rows_of(line, len(ids)), strict=True):
-                self._rows[data["key"], _group(None if full else ids)] = row
+                self._rows[data["key"], group_of(None if full else ids)] = row
                 if full:
                     self.ranking.enter(row, self.log.prompt(data))
         if any(item.prompt is None for item in self.ranking):
@@ -233,9 +237,9 @@ class Books:
         for name, value in saved["ledger"].items():
             setattr(self.ledger, name, value)
         self.prices.lead_paid.update(saved["lead_paid"])
+        for name, met in saved.get("others", {}).items():  # states of old name none
+            self.others[name].prices.lead_paid.update(met)
         self._free = saved["free"]
-
-    # Private.
 
     def _known(self, scorer: Scorer, prompts: Sequence[Prompt], ids: ExampleIds) -> Scores | None:
         """What the search has seen of prompts on `score_on`, where this is its scorer."""
@@ -343,8 +347,3 @@ def books_of(objective: Any) -> Books:
         raise StrategyError(
             f"expected the objective of the run, got {type(objective).__name__}"
         ) from error
-
-
-def _group(ids: ExampleIds | None) -> str:
-    """The name of an evaluation's examples, given by their ids; None is all of `score_on`."""
-    return "score_on" if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()[:20]

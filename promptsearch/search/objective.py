@@ -31,7 +31,14 @@ from promptsearch.search.books import FREE_PROPOSALS, Books, books_of, open_book
 from promptsearch.search.content_free import read_content_free
 from promptsearch.search.lessons import Lessons
 from promptsearch.search.ranking import FINALISTS, SELECTED, Ranked
-from promptsearch.search.views import Asking, Diary, WeightCopies, read_only
+from promptsearch.search.views import (
+    Asking,
+    Diary,
+    OtherTask,
+    WeightCopies,
+    charged_loss,
+    read_only,
+)
 from promptsearch.tasks.task import Example
 
 __all__ = ["FINALISTS", "FREE_PROPOSALS", "SELECTED", "Objective", "Ranked", "books_of"]
@@ -99,12 +106,7 @@ class Objective:
             StrategyError: The strategy's `access` is scores only, or nothing but scores comes from
                 the model.
         """
-        books = books_of(self)
-        white_box, ids = books.inside("gradients"), np.array(examples, dtype=np.int64)
-        # The ledger is the same in a run that goes on.
-        visit = books.ledger.forward if visit is None else visit
-        books.prices.charge_step(numbers, ids, white_box, visit)
-        return white_box.loss(numbers, ids, visit)
+        return charged_loss(books_of(self), None, numbers, examples, visit)
 
     def token_gradient(self, prompt: HardPrompt, examples: ArrayLike) -> Tensor:
         """How the mean loss changes with the token at each position, to first order.
@@ -189,6 +191,11 @@ class Objective:
     def teaching(self) -> Lessons:
         """What the LM predicts under a prompt of words, for a trained one to learn."""
         return Lessons(self)
+
+    @property
+    def others(self) -> dict[str, OtherTask]:
+        """The tasks of the study, by name, that `Strategy.trains_on` names besides the run's."""
+        return {name: OtherTask(self, name) for name in books_of(self).others}
 
     # Prices.
 

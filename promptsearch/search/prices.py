@@ -60,6 +60,16 @@ class Prices:
         self.lead_paid: set[int] = set()
         self._lengths: dict[str, int] = {}  # of prompts that were ranked, by key
 
+    def beside(self, scorer: Scorer, training: ExampleIds) -> Prices:
+        """The prices of another task's search examples, which the same ledger pays.
+
+        Args:
+            scorer: The scorer of that task's search split.
+            training: Ids of its examples that may be trained on, shape `(training,)`.
+        """
+        shared = self._ledger, training, self._reserve, self._finalists
+        return Prices(scorer, *shared, ranking=self._ranking)
+
     def each(self, prompt: Prompt, ids: ExampleIds) -> int:
         """The price of a prompt on examples, in tokens, without their lead, at most.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from promptsearch.prompts.numbers import Numbers, length_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.search.objective import Objective
 from promptsearch.search.training_options import TrainingOptions
+from promptsearch.search.views import OtherTask
 
 
 def warmup_and_decay(step: int, steps: int) -> float:
@@ -27,6 +29,7 @@ def warmup_and_decay(step: int, steps: int) -> float:
 
 def affordable_steps(
     objective: Objective,
+    tasks: Sequence[Objective | OtherTask],
     made: Numbers,
     prompt: Prompt,
     options: TrainingOptions,
@@ -43,6 +46,8 @@ def affordable_steps(
 
     Args:
         objective: The objective of the run, of whose budget some may be spent.
+        tasks: What the minibatches are drawn from, each as often as it has training examples: the
+            objective, other tasks, or both.
         made: The numbers that are trained.
         prompt: The prompt that they make.
         options: The numbers of examples of a step, and of steps between two scorings.
@@ -55,10 +60,10 @@ def affordable_steps(
     """
     # What stands before the prompt is paid once an example, and all else each time. The prices
     # are those of average training examples.
-    first, lead = objective.price([]), objective.price([], objective.training)
-    lead += meeting
-    scoring, count = objective.price([prompt]) - first, len(objective.training)
-    once = options.batch * objective.training_price(prompt) / count + beside
+    first, count = objective.price([]), sum(len(task.training) for task in tasks)
+    lead = meeting + sum(task.price([], task.training) for task in tasks)
+    scoring = objective.price([prompt]) - first
+    once = options.batch * sum(task.training_price(prompt) for task in tasks) / count + beside
     each = once * (1 + objective.backward(made)) + fresh * scoring / options.interval
     begin = not paid  # one scoring comes before the first step
     steps = 0

@@ -151,6 +151,17 @@ class Strategy(ABC):
         """
         return False
 
+    @classmethod
+    def trains_on(cls, options: Mapping[str, Any]) -> Sequence[str]:
+        """The names of tasks of the study on which it trains, whichever of them is the run's own.
+
+        The others are `objective.others`.
+
+        Args:
+            options: All options, as for `check`.
+        """
+        return ()
+
     @abstractmethod
     def ask(self) -> Sequence[Prompt] | Ask:
         """The next prompts to score; empty when there is nothing left to propose.

@@ -37,6 +37,7 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.schedule import affordable_steps, warmup_and_decay
 from promptsearch.search.strategy import Access, State, Strategy
 from promptsearch.search.training_options import TrainingOptions, full_docstring, full_signature
+from promptsearch.search.views import OtherTask
 
 
 class TrainedStrategy(Strategy):
@@ -78,11 +79,11 @@ class TrainedStrategy(Strategy):
         self.module = self.encoder(generator)
         self._descent = Descent(self.module, self.shares(), optimizer, clip)
         self._scored = self._paid = 0
-        #: The steps that the budget pays, or that were asked for.
-        self.planned = self._planned_steps()
         made, rate = self.module(), self._options.rate
         unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
         self._training = Training(len(made), None if rate == "auto" else rate, unit)
+        #: The steps that the budget pays, or that were asked for.
+        self.planned = self.plan()
         # The rows of the first prompt; None where the prompt is several tensors.
         self._first: Tensor | None = None
         self._best, self._worse = float("inf"), 0
@@ -207,7 +208,7 @@ class TrainedStrategy(Strategy):
         self._scored += 1
         self._paid += evaluation.price > 0
         if not evaluation.price:
-            self.planned = self._planned_steps()
+            self.planned = self.plan()
         value = float(evaluation.values[0])
         self._worse = 0 if value < self._best else self._worse + 1
         self._best = min(self._best, value)
@@ -275,7 +276,7 @@ class TrainedStrategy(Strategy):
         )
         self.module.load_state_dict(before)
         self._descent.forget()
-        self.planned = self._planned_steps()
+        self.planned = self.plan()
 
     def _note_move(self) -> None:
         made = self.module()
@@ -316,11 +317,17 @@ class TrainedStrategy(Strategy):
         drawn = self.objective.ledger.forward if visit is None else visit
         return self._descent.step(partial(self.loss, visit=drawn), parts, rate)
 
-    def _planned_steps(self) -> int:
-        """All steps that the budget pays, if as many scorings cost nothing as so far."""
-        steps = self._training.steps if self._scored else 0
-        steps += affordable_steps(
+    def affordable(self, tasks: Sequence[Objective | OtherTask]) -> int:
+        """The steps that the budget still pays on minibatches of some tasks, at most those wanted.
+
+        As many scorings are taken to cost nothing as so far.
+
+        Args:
+            tasks: As in `affordable_steps`.
+        """
+        steps = affordable_steps(
             self.objective,
+            tasks,
             self.module(),
             self.prompt(),
             self._options,
@@ -330,4 +337,15 @@ class TrainedStrategy(Strategy):
             meeting=self.meeting_price(),
             beside=self.step_price(),
         )
-        return min(steps, self._options.steps or steps)
+        return (
+            steps
+            if self._options.steps is None
+            else min(steps, self._options.steps - self._training.steps)
+        )
+
+    def plan(self) -> int:
+        """All steps of the run, those that were made included; asked again as prices turn out.
+
+        Unless a strategy overrides this, they are as many as the budget pays, or as were wanted.
+        """
+        return self._training.steps + self.affordable([self.objective])

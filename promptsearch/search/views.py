@@ -9,10 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from promptsearch.search.books import books_of
+from promptsearch.prompts.numbers import Numbers
+from promptsearch.prompts.prompt import Prompt
+from promptsearch.records.scores import ExampleIds
+from promptsearch.scoring.protocol import inside
+from promptsearch.search.books import Books, books_of
+from promptsearch.search.others import Other
 from promptsearch.search.proposer import Writer
 
 
@@ -67,6 +72,48 @@ class Diary:
         return books_of(self._objective).log.replaying
 
 
+class OtherTask:
+    """Another task of the study, as a strategy may train on it: one of `objective.others`.
+
+    It has what the objective has for training, under the same names, and the run pays for it.
+
+    Args:
+        objective: The objective of the run.
+        name: The task's name.
+    """
+
+    __slots__ = ("_name", "_objective")
+
+    def __init__(self, objective: Any, name: str) -> None:
+        self._objective, self._name = objective, name
+
+    @property
+    def training(self) -> ExampleIds:
+        """Ids of its search examples that it does not score on, shape `(training,)`; read-only."""
+        return read_only(self._inside()[1].training)
+
+    def minibatch(self, rng: np.random.Generator, size: int) -> ExampleIds:
+        """Ids of some of these, see `Objective.minibatch`."""
+        return rng.choice(self.training, size=size, replace=size > len(self.training))
+
+    def loss(self, numbers: Numbers, examples: ArrayLike, visit: int | None = None) -> Tensor:
+        """The mean loss of a trained prompt on its examples, see `Objective.loss`."""
+        return charged_loss(*self._inside(), numbers, examples, visit)
+
+    def price(self, prompts: Sequence[Prompt], examples: ArrayLike) -> int:
+        """What prompts on its examples cost, see `Objective.price`."""
+        return self._inside()[1].prices.of(prompts, np.array(examples, dtype=np.int64))
+
+    def training_price(self, prompt: Prompt) -> float:
+        """What `loss` on all of `training` costs forward, see `Objective.training_price`."""
+        _, other = self._inside()
+        return other.prices.training(prompt, other.training, inside(other.scorer, "gradients"))
+
+    def _inside(self) -> tuple[Books, Other]:
+        books = books_of(self._objective)
+        return books, books.others[self._name]
+
+
 class WeightCopies(Mapping[str, Tensor]):
     """The LM's weights by name, each a copy.
 
@@ -88,6 +135,28 @@ class WeightCopies(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def charged_loss(
+    books: Books, other: Other | None, numbers: Numbers, examples: ArrayLike, visit: int | None
+) -> Tensor:
+    """The mean loss of a trained prompt, with both passes charged, see `Objective.loss`.
+
+    Args:
+        books: The books of the run.
+        other: Another task, whose examples they are; None for the run's own.
+        numbers: As `Objective.loss` takes them, like the others.
+        examples: Ids, shape `(batch,)`.
+        visit: The number by which right answers are drawn, or None.
+    """
+    white_box, prices = books.inside("gradients"), books.prices
+    if other is not None:
+        white_box, prices = inside(other.scorer, "gradients"), other.prices
+    ids = np.array(examples, dtype=np.int64)
+    # The ledger is the same in a run that goes on.
+    visit = books.ledger.forward if visit is None else visit
+    prices.charge_step(numbers, ids, white_box, visit)
+    return white_box.loss(numbers, ids, visit)
 
 
 def read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -170,6 +170,11 @@ class Arena:
         """
         return np.arange(self.score_on)
 
+    @property
+    def training(self) -> ExampleIds:
+        """Ids of the other search examples, which may be trained on, shape `(training,)`."""
+        return np.arange(self.score_on, len(self.task.splits["search"]))
+
     @cached_property
     def bare(self) -> SplitScorer:
         """The select split in float32 under the template's text alone: for the empty prompt.

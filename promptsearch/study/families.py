@@ -72,6 +72,33 @@ def check_proposer(
             raise StudyError(_NO_WRITER.format(judge, lm.name, lm.family.noun))
 
 
+def check_metrics(lm: TextModel, tasks: Sequence[Task]) -> None:
+    """Refuse a server that cannot do what the metrics of tasks ask.
+
+    Args:
+        lm: The study's model.
+        tasks: The study's tasks.
+
+    Raises:
+        StudyError: It cannot.
+    """
+    for task in tasks:
+        if not lm.served:
+            continue
+        if task.kind == "text" and task.decoding.beams > 1:
+            raise StudyError(
+                f"task '{task.name}' wants {task.decoding.beams} beams, but the endpoint of "
+                f"'{lm.name}' searches with none: take 1 beam, or a model that is loaded here"
+            )
+        needy = [name for name in task.measures if name != "accuracy"]
+        if task.kind == "choices" and lm.served["scores"] == "errors" and needy:
+            raise StudyError(
+                f"the metric '{needy[0]}' of task '{task.name}' needs the probabilities of the "
+                f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a prompt: "
+                "take accuracy"
+            )
+
+
 def asks_proposer(entry: Entry) -> bool:
     """Whether an entry's strategy has texts written."""
     options = check_options(entry.given.name, entry.strategy, entry.given.options)

@@ -25,8 +25,9 @@ from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.ending import smallest_budget
 from promptsearch.study.entries import Entry, entries_of
-from promptsearch.study.families import check_family, check_proposer, met
+from promptsearch.study.families import check_family, check_metrics, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
+from promptsearch.study.others import check_others, others_of
 from promptsearch.study.pools import find_pool
 from promptsearch.study.precision import check_precision
 from promptsearch.study.run import Run
@@ -181,6 +182,10 @@ class Prepared:
             proposing=self.proposing,
             fare=self.fare,
             source=source,
+            others={
+                other.name: self.arena(other, entry, seed)
+                for other in others_of(task, self.tasks, entry)
+            },
             drawn=config.draw == "seed",
         )
 
@@ -212,9 +217,10 @@ def prepare(
             log.warning("task '%s': %s", each.name, note)
     _check_sweep(config, tasks)
     check_starts(config, tasks, entries)
+    check_others(config, tasks, entries)
     lm = model or load_model(config, entries, [drawable(each, config) for each in tasks])
     lm.check()
-    _check_metrics(lm, tasks)
+    check_metrics(lm, tasks)
     aims = aims_of(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
     check_family(lm, entries)
@@ -316,24 +322,6 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
                 f"'length' is a list, but the template of task '{task.name}' fixes the length of "
                 f"each slot: {task.template.text!r}. Leave the numbers out of its slots, or give "
                 "one length"
-            )
-
-
-def _check_metrics(lm: TextModel, tasks: list[Task]) -> None:
-    for task in tasks:
-        if not lm.served:
-            continue
-        if task.kind == "text" and task.decoding.beams > 1:
-            raise StudyError(
-                f"task '{task.name}' wants {task.decoding.beams} beams, but the endpoint of "
-                f"'{lm.name}' searches with none: take 1 beam, or a model that is loaded here"
-            )
-        needy = [name for name in task.measures if name != "accuracy"]
-        if task.kind == "choices" and lm.served["scores"] == "errors" and needy:
-            raise StudyError(
-                f"the metric '{needy[0]}' of task '{task.name}' needs the probabilities of the "
-                f"answers, but the endpoint of '{lm.name}' gives no log-probabilities of a prompt: "
-                "take accuracy"
             )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
@@ -99,10 +99,16 @@ def rehearse(
         reason = f"the run that it starts from, '{start.forecast.label}', would fail"
         return Rehearsal(failing(error=reason))
     arena, scorer = run.arena, StandInScorer(run, calibration, seen)
-    ledger, log = run.ledger(start.forecast.price if start else 0), _Log(scorer)
+    # Training is as fast on other tasks, a token as a token.
+    others = {
+        name: StandInScorer(replace(run, arena=other), calibration, seen)
+        for name, other in run.others.items()
+    }
+    ledger = run.ledger(start.forecast.price if start else 0)
+    log = _Log([scorer, *others.values()])
     proposing = run.proposing and StandInProposing(scorer, run.fare, run.proposing, arena.space)
     objective = run.objective(
-        scorer, ledger, log=log, proposing=proposing, start=start.winner if start else None
+        scorer, ledger, others, log=log, proposing=proposing, start=start.winner if start else None
     )
     options = {
         name: value for name, value in run.options.items() if name not in run.strategy.writes
@@ -206,18 +212,18 @@ class _Log(RunLog):
         ended: Whether it was ended by them.
     """
 
-    def __init__(self, scorer: StandInScorer) -> None:
+    def __init__(self, scorers: Sequence[StandInScorer]) -> None:
         super().__init__()
         self.most: int | None = None
         self.ended = False
-        self._scorer = scorer
+        self._scorers = scorers
         self._begin = time.perf_counter()
         self._times: list[float] = []  # of the lines, in seconds
 
     @property
     def seconds(self) -> float:
-        own = time.perf_counter() - self._begin - self._scorer.asked
-        return own + self._scorer.seconds
+        own = time.perf_counter() - self._begin - sum(each.asked for each in self._scorers)
+        return own + sum(each.seconds for each in self._scorers)
 
     def append(self, line: dict[str, Any]) -> None:
         super().append(line)

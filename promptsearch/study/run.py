@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from promptsearch.errors import PromptSearchError, StrategyError, StudyError
 from promptsearch.printable import printable
@@ -95,6 +93,7 @@ class Run:
         proposing: The model that proposes.
         fare: What its tokens cost, in tokens of the LM.
         source: The run whose winner it starts from.
+        others: The arenas of the tasks that it trains on besides its own, by name.
         drawn: Whether each seed has search and select examples of its own.
         max_cost: The most that it may cost in money; None for no limit.
     """
@@ -113,6 +112,7 @@ class Run:
     proposing: Proposing | None = None
     fare: Fare = Fare()  # noqa: RUF009 - it cannot be changed
     source: Run | None = None
+    others: Mapping[str, Arena] = field(default_factory=dict)
     drawn: bool = False
     max_cost: float | None = None
 
@@ -126,12 +126,20 @@ class Run:
         """The most LM tokens that its winner may cost, with the run that it starts from."""
         return self.budget + (self.source.bill if self.source else 0)
 
-    def objective(self, scorer: Scorer, ledger: Ledger, **more: Any) -> Objective:
+    def objective(
+        self,
+        scorer: Scorer,
+        ledger: Ledger,
+        others: Mapping[str, Scorer] | None = None,
+        **more: Any,
+    ) -> Objective:
         """What the strategy meets.
 
         Args:
             scorer: The search split, or what stands in for it.
             ledger: The run's account.
+            others: The search splits of the other tasks that it trains on, or what stands in for
+                them; left out: none, for what trains on nothing.
             more: What else the books take: log, cache, proposing, start, listener, watch.
         """
         arena, finalists = self.arena, self.strategy.finalists
@@ -141,7 +149,8 @@ class Run:
             arena.space,
             ledger,
             scored=arena.scored,
-            training=np.arange(arena.score_on, len(arena.task.splits["search"])),
+            training=arena.training,
+            others={n: (other, self.others[n].training) for n, other in (others or {}).items()},
             reserve=partial(price_of_selection, arena),
             seconds=self.seconds,
             race=self.race,
@@ -225,6 +234,7 @@ class Run:
         objective = self.objective(
             arena.searching,
             self.ledger(start.record.spent if start else 0),
+            {name: other.searching for name, other in self.others.items()},
             log=RunLog(self.folder),
             cache=cache,
             proposing=self.proposing,
@@ -237,6 +247,8 @@ class Run:
             ended = self._search(objective, books)
         except PromptSearchError:
             # Whatever a strategy failed at, the next run finds all as it was.
+            for other in self.others.values():
+                other.searching.forget()
             self._check_untouched(books)
             raise
         self._check_untouched(books)
