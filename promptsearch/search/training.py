@@ -337,11 +337,8 @@ class TrainedStrategy(Strategy):
             meeting=self.meeting_price(),
             beside=self.step_price(),
         )
-        return (
-            steps
-            if self._options.steps is None
-            else min(steps, self._options.steps - self._training.steps)
-        )
+        wanted = self._options.steps
+        return steps if wanted is None else min(steps, wanted - self._training.steps)
 
     def plan(self) -> int:
         """All steps of the run, those that were made included; asked again as prices turn out.
