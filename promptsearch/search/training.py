@@ -321,22 +321,14 @@ class TrainedStrategy(Strategy):
         Args:
             tasks: As in `affordable_steps`.
         """
+        made, wanted = (self.module(), self.prompt()), self._options.steps
         steps = affordable_steps(
-            self.objective,
-            tasks,
-            self.module(),
-            self.prompt(),
-            self._options,
-            self.finalists,
+            *(self.objective, tasks, *made, self._options, self.finalists),
             paid=self._paid,
             fresh=(self._paid + 1) / (self._scored + 1),
             meeting=self.meeting_price(),
         )
-        return (
-            steps
-            if self._options.steps is None
-            else min(steps, self._options.steps - self._training.steps)
-        )
+        return steps if wanted is None else min(steps, wanted - self._training.steps)
 
     def plan(self) -> int:
         """All steps of the run, those that were made included; asked again as prices turn out.
