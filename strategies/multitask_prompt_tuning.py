@@ -39,6 +39,7 @@ from promptsearch.records.scores import Evaluation, ExampleIds
 from promptsearch.search.options import Positive
 from promptsearch.search.schedule import warmup_and_decay
 from promptsearch.search.training_options import Rate
+from promptsearch.search.views import OtherTask
 
 #: The place of the run's own task among those that are learned.
 _OWN = 0
@@ -77,7 +78,7 @@ class MultitaskPromptTuning(TrainedStrategy):
                 "two tasks of the study at least under 'tasks'"
             )
         self._share, self._task_rate = share, task_rate
-        self._tasks = [objective, *objective.others.values()]
+        self._tasks: list[Objective | OtherTask] = [objective, *objective.others.values()]
         #: The steps of source training, a multiple of `interval`.
         self.source = 0
         super().__init__(objective, seed=seed, rate=rate, **training)
@@ -103,7 +104,8 @@ class MultitaskPromptTuning(TrainedStrategy):
 
     def shares(self) -> Mapping[nn.Module, float]:
         """The rates of what is shared, and of what is a task's own."""
-        return {self.prompts.shared: 1.0, self.prompts.own: self._task_rate}
+        prompts, own = self.prompts, self._task_rate
+        return {prompts.shared: 1.0, prompts.rows: own, prompts.columns: own}
 
     def plan(self) -> int:
         """The steps of source training, which take their share, and those that the rest pays."""
@@ -182,12 +184,14 @@ class SharedPrompt(nn.Module):
         self.task = _OWN
         length, width = start.shape
         self.shared = nn.ParameterList([start.clone()])
-        #: u_k, shape `(length,)`, and v_k, shape `(width,)`, of each task.
-        self.own = nn.ModuleList(
-            nn.ParameterList([torch.ones(length), torch.ones(width)]) for _ in range(tasks)
+        # u_k, shape `(length,)`, and v_k, shape `(width,)`, of each task. They are parameters of
+        # their own, so that a step on one task leaves the moments of the others alone.
+        self.rows, self.columns = (
+            nn.ParameterList(torch.ones(size) for _ in range(tasks)) for size in (length, width)
         )
 
     def forward(self) -> Tensor:
         """The prompt of the present task, shape `(length, width)`."""
-        rows, columns = self.own[self.task]
-        return self.shared[0] * torch.outer(rows, columns)
+        rows, columns = self.rows[self.task], self.columns[self.task]
+        made: Tensor = self.shared[0] * torch.outer(rows, columns)
+        return made

@@ -325,19 +325,14 @@ class TrainedStrategy(Strategy):
         Args:
             tasks: As in `affordable_steps`.
         """
+        made, wanted = (self.module(), self.prompt()), self._options.steps
         steps = affordable_steps(
-            self.objective,
-            tasks,
-            self.module(),
-            self.prompt(),
-            self._options,
-            self.finalists,
+            *(self.objective, tasks, *made, self._options, self.finalists),
             paid=self._paid,
             fresh=(self._paid + 1) / (self._scored + 1),
             meeting=self.meeting_price(),
             beside=self.step_price(),
         )
-        wanted = self._options.steps
         return steps if wanted is None else min(steps, wanted - self._training.steps)
 
     def plan(self) -> int:
