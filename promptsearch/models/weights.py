@@ -49,9 +49,9 @@ class ModelWeights:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the top-most weights lie: added ones that are trained there need no copy at each step.
+        """Where weights lie: added ones that are trained there need no copy at each step.
 
-        Of a model that is spread over several devices, those of other layers need one.
+        Of a model on several devices, those of other layers need one.
         """
         *_, last = self.tensors
         return self.tensors[last].device

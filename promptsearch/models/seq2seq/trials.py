@@ -213,4 +213,4 @@ def _plainly(forward: Seq2SeqForward, row: Sequence[int], begun: Sequence[int]) 
         encoder_hidden_states=read,
         use_cache=False,
     ).last_hidden_state[0]
-    return states
+    return states.to(forward.embeddings.device)  # as passes here give them
