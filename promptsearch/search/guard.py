@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from operator import attrgetter, is_
+from itertools import compress
+from operator import attrgetter, getitem, is_, ne
 from types import FunctionType, ModuleType
 from typing import Any, ClassVar
 
@@ -28,8 +29,9 @@ _FIXED = (
 )
 #: The name of the package whose modules are watched.
 _PACKAGE = __name__.partition(".")[0]
-#: What a call of a function runs, as one tuple.
-_code = attrgetter("__code__", "__defaults__", "__kwdefaults__")
+#: What a call of a function runs: each part, and all of them as one tuple.
+_PARTS = ("__code__", "__defaults__", "__kwdefaults__")
+_code = attrgetter(*_PARTS)
 
 
 class Guard:
@@ -79,38 +81,52 @@ class _Notes:
 
     def __init__(self, modules: Mapping[str, ModuleType]) -> None:
         self._modules = modules
-        # A module or class, all that it holds, and what of that is watched.
-        self._values: list[tuple[Any, Mapping[str, Any], dict[str, Any]]] = []
+        # Each watched value beside its owner, a module or class, with all that this holds, and its
+        # name there. They lie in lists of their own, which C goes through side by side.
+        self._owners: list[Any] = []
+        self._holders: list[Mapping[str, Any]] = []
+        self._names: list[str] = []
+        self._values: list[Any] = []
         self._functions: list[FunctionType] = []
-        self._sizes: list[tuple[type, int, frozenset[str]]] = []
+        self._modules_held: list[Mapping[str, Any]] = []
+        self._classes: list[tuple[type, frozenset[str]]] = []
+        self._classes_held: list[Mapping[str, Any]] = []
         for module in modules.values():
             self._note(module)
-        self._codes = list(map(_code, self._functions))
-        self._lengths = self._held()
+        self._codes = self._coded()
+        self._module_sizes = list(map(len, self._modules_held))
+        self._class_sizes = list(map(len, self._classes_held))
 
     def hold(self, modules: Mapping[str, ModuleType]) -> bool:
         """Whether notes of these modules would be the same now."""
         return (
             modules == self._modules
-            and self._held() == self._lengths
-            and all(
-                all(map(is_, map(names.get, fixed), fixed.values()))
-                for _, names, fixed in self._values
-            )
-            and list(map(_code, self._functions)) == self._codes
+            and list(map(len, self._modules_held)) == self._module_sizes
+            and list(map(len, self._classes_held)) == self._class_sizes
+            and self._unreplaced()
+            and self._coded() == self._codes
         )
 
-    def _held(self) -> list[int]:
-        return [len(names) for _, names, _ in self._values]
+    def _unreplaced(self) -> bool:
+        """Whether each watched value is still where it was."""
+        try:
+            return all(map(is_, map(getitem, self._holders, self._names), self._values))
+        except KeyError:  # one was deleted
+            return False
+
+    def _coded(self) -> list[list[Any]]:
+        """Each part of what the functions run; new tuples would wake the garbage collector."""
+        return [list(map(attrgetter(part), self._functions)) for part in _PARTS]
 
     def _note(self, module: ModuleType) -> None:
-        names = vars(module)
+        held = vars(module)
+        self._modules_held.append(held)
         fixed = {
             name: value
-            for name, value in list(names.items())
+            for name, value in list(held.items())
             if isinstance(value, _FIXED) and not name.startswith("__")
         }
-        self._values.append((module, names, fixed))
+        self._watch(module, held, fixed)
         for value in fixed.values():
             if getattr(value, "__module__", None) != module.__name__:
                 continue  # it came by import, and is noted with the module that defines it
@@ -120,43 +136,49 @@ class _Notes:
                 self._note_class(value)
 
     def _note_class(self, owner: type) -> None:
-        names = vars(owner)
+        held = vars(owner)
+        self._classes_held.append(held)
+        self._classes.append((owner, frozenset(held)))
         fixed = {
             name: value
-            for name, value in list(names.items())
+            for name, value in list(held.items())
             if isinstance(value, _FIXED) and name not in ("__doc__", "__module__", "__qualname__")
         }
-        self._values.append((owner, names, fixed))
-        self._sizes.append((owner, len(names), frozenset(names)))
+        self._watch(owner, held, fixed)
         for value in fixed.values():
             inner = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(inner, FunctionType):
                 self._functions.append(inner)
 
+    def _watch(self, owner: Any, held: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+        self._owners += [owner] * len(fixed)
+        self._holders += [held] * len(fixed)
+        self._names += fixed
+        self._values += fixed.values()
+
     def put_back(self) -> list[str]:
         """The names of what was replaced, all of which is put back."""
         changed = []
-        for owner, names, fixed in self._values:
-            if all(map(is_, map(names.get, fixed), fixed.values())):
-                continue
-            for name, value in fixed.items():
-                if names.get(name) is not value:
+        if not self._unreplaced():
+            watched = zip(self._owners, self._holders, self._names, self._values, strict=True)
+            for owner, held, name, value in watched:
+                if held.get(name) is not value:
                     setattr(owner, name, value)
                     changed.append(_called(owner, name))
-        if list(map(_code, self._functions)) != self._codes:
-            for function, code in zip(self._functions, self._codes, strict=True):
+        if self._coded() != self._codes:
+            for function, code in zip(self._functions, zip(*self._codes, strict=True), strict=True):
                 if _code(function) != code:
                     function.__code__, function.__defaults__, function.__kwdefaults__ = code
                     module = sys.modules[function.__module__]
                     changed.append(_called(module, function.__qualname__))
-        for owner, size, known in self._sizes:
-            if len(vars(owner)) != size:
-                for name in set(vars(owner)) - known:
-                    if isinstance(
-                        vars(owner)[name], (FunctionType, property, classmethod, staticmethod)
-                    ):
-                        delattr(owner, name)
-                        changed.append(_called(owner, name))
+        grown = map(ne, map(len, self._classes_held), self._class_sizes)
+        for owner, known in compress(self._classes, grown):
+            for name in set(vars(owner)) - known:
+                if isinstance(
+                    vars(owner)[name], (FunctionType, property, classmethod, staticmethod)
+                ):
+                    delattr(owner, name)
+                    changed.append(_called(owner, name))
         return changed
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,7 @@ class PlantedScorer:
 
     def encode(self, text: str) -> list[int]:
         """One token a word: `w17` is token 17, any other word the token of its checksum."""
-        known = {f"w{i}": i for i in range(len(self._embeddings))}
+        known = self._tokens
         return [known.get(word, zlib.crc32(word.encode()) % len(known)) for word in text.split()]
 
     def states(self, rows: Sequence[Sequence[int]]) -> Tensor:
@@ -274,6 +275,11 @@ class PlantedScorer:
         return self._embeddings[list(ids)].view(-1, 1, 1, 1, _WIDTH).repeat(1, 2, 2, 1, 1)
 
     # Private.
+
+    @cached_property
+    def _tokens(self) -> dict[str, int]:
+        """The token of each word that names one."""
+        return {f"w{i}": i for i in range(len(self._embeddings))}
 
     def _rows(self, prompt: Prompt) -> Tensor:
         """The vectors for which a prompt stands, shape `(length, width)`.
