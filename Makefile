@@ -15,7 +15,7 @@ help:
 	@echo "make lint   the same, lint and types only"
 	@echo "make fast   the quick half of the tests"
 	@echo "make docs   install into $(VENV), then build the documentation into docs/_build/html"
-	@echo "make tables score two spaces of 19,683 prompts whole, into runs/ (about 10 minutes each)"
+	@echo "make tables score three spaces of 19,683 prompts whole, into runs/ (about 10 minutes each)"
 	@echo "make attack try hostile files, folders, servers, plug-ins and kills (about 40 minutes); counts in results/reliability"
 	@echo "make quantised install torchao and bitsandbytes into $(VENV), and test weights in 8 and 4 bits"
 	@echo "make servers install vLLM and llama.cpp's server, each into a folder below $(SERVERS), and test with them (about an hour the first time)"
@@ -46,7 +46,7 @@ docs: $(VENV)/.installed-docs
 	@echo "The documentation lies in docs/_build/html/index.html"
 
 tables: $(VENV)/.installed
-	for name in exhaustive-reviews exhaustive-frequent; do \
+	for name in exhaustive-reviews exhaustive-frequent exhaustive-subjects; do \
 		OMP_NUM_THREADS=1 $(BIN)/promptsearch compare examples/$$name.yaml --out runs/$$name || exit 1; \
 	done
 

@@ -13,11 +13,13 @@ J. Global Optimization 13: the prompt that is scored next is the one with the hi
 improvement (their equation 15). The process, `promptsearch.search.gaussian_process`, is that of
 Duvenaud, Nickisch and Rasmussen 2011, "Additive Gaussian Processes", arXiv:1112.4394.
 
-Differs from the papers: the process is fitted to the logarithm of the losses; improvement is looked
-for among changes of the best prompts and random ones; several prompts are asked for at once. The
-first prompts are scored on all examples. From these losses the strategy picks the few examples
-whose mean follows that of all examples most closely. The next prompts are scored on these few, and
-only the best of them on all.
+Differs from the papers: the process is fitted to the logarithm of the losses, if all are above 0;
+improvement is looked for among changes of the best prompts and random ones; several prompts are
+asked for at once. The first prompts are scored on all examples. From these losses the strategy
+picks the few examples whose mean follows that of all examples most closely. The next prompts are
+scored on these few, and the most promising of them on all. What is to be improved is the loss on
+all examples, in either case: a second process, `promptsearch.search.cokriging`, learns how far the
+few are from all (Kennedy and O'Hagan 2000, https://doi.org/10.1093/biomet/87.1.1).
 
 Beats random on the planted objectives `separable` and `pairwise`.
 """
@@ -35,7 +37,8 @@ from scipy.stats import norm
 from promptsearch import Ask, Evaluation, HardPrompt, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.records.scores import Floats
-from promptsearch.search.gaussian_process import Process, Rows, fit, in_deviations
+from promptsearch.search.cokriging import Link, link
+from promptsearch.search.gaussian_process import Process, Rows, fit
 from promptsearch.search.options import Count
 
 #: The hyper-parameters are chosen anew when the prompts to learn from are this many times as many.
@@ -80,25 +83,32 @@ class Bayesian(Strategy):
         self.vectors = directions(objective)
         # Indices into the pool -> mean loss on the few examples; +inf where scoring failed.
         self._seen: dict[tuple[int, ...], float] = {}
-        self._whole: set[tuple[int, ...]] = set()  # scored on all examples
+        # Indices into the pool -> mean loss on all examples; +inf where scoring failed or a race
+        # dropped the prompt.
+        self._whole: dict[tuple[int, ...], float] = {}
         self._process: Process | None = None
+        self._link: Link | None = None  # None: the few examples speak for all
         self._spent, self._spent_whole = 0, 0
 
     def ask(self) -> Sequence[Prompt] | Ask:
         """Random prompts on all examples at first; then new ones on few examples.
 
-        Whenever scoring on all examples has had no more than its share of the tokens, the best
-        prompts that were scored on few examples are scored on all.
+        Whenever scoring on all examples has had no more than its share of the tokens, the most
+        promising prompts that were scored on few examples are scored on all.
         """
         space, few = self.objective.space, self._few
         if few is None:
             return self._beginning()
+        self._relate(few)
         waiting = sorted(
             (row for row in self._seen if row not in self._whole), key=self._seen.__getitem__
         )
-        best = [row for row in waiting if np.isfinite(self._seen[row])][: max(1, self._batch // 4)]
-        if best and self._spent_whole <= self._full * self._spent:
-            return [space.prompt(row) for row in best]
+        scored = [row for row in waiting if np.isfinite(self._seen[row])]
+        if scored and self._spent_whole <= self._full * self._spent:
+            losses = self._scaled([self._seen[row] for row in scored])
+            improvement = self._improvement(np.array(scored), losses, np.zeros(len(scored)))
+            best = np.argsort(-improvement, kind="stable")[: max(1, self._batch // 4)]
+            return [space.prompt(scored[i]) for i in best]
         rows = self._fresh()
         if not rows:  # the whole space was seen
             return [space.prompt(row) for row in waiting[: self._batch]]
@@ -110,21 +120,57 @@ class Bayesian(Strategy):
         )
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """Remember the losses on the few examples, from which the process learns."""
+        """Remember the losses on the few examples and on all, from which the processes learn."""
         whole = len(evaluation.examples) == len(self.objective.scored)
         self._spent += evaluation.price
         self._spent_whole += evaluation.price if whole else 0
+        on_all = evaluation.losses.mean(1)  # NaN where a race dropped the prompt, or it failed
         if self._few is None:
-            seen_all = np.isfinite(evaluation.losses).all(1)  # not dropped by a race
-            self._few = followers(evaluation.losses[seen_all], self._count)
-        means = (evaluation.losses[:, self._few] if whole else evaluation.losses).mean(1)
+            self._few = followers(evaluation.losses[np.isfinite(on_all)], self._count)
+        means = evaluation.losses[:, self._few].mean(1) if whole else on_all
         losses = np.where(np.isfinite(means), means, evaluation.values)
-        for prompt, loss in zip(prompts, losses, strict=True):
+        for prompt, loss, mean in zip(prompts, losses, on_all, strict=True):
             # Only hard prompts are asked for.
             row = tuple(self.objective.space.indices(prompt).tolist())  # type: ignore[arg-type]
             if whole:
-                self._whole.add(row)
+                self._whole[row] = float(mean) if np.isfinite(mean) else float("inf")
             self._seen.setdefault(row, float(loss) if np.isfinite(loss) else float("inf"))
+
+    def _relate(self, few: NDArray[np.int64]) -> None:
+        """Learn anew how the losses on all examples follow from those on few."""
+        rows = [row for row, value in self._whole.items() if np.isfinite(value)]
+        if len(few) == len(self.objective.scored) or len(rows) < 2:
+            return
+        rows = sorted(rows, key=self._whole.__getitem__)[:_MOST]
+        old = self._link and self._link.process
+        self._link = link(
+            np.array(rows),
+            self._scaled([self._seen[row] for row in rows]),
+            self._scaled([self._whole[row] for row in rows]),
+            self.vectors,
+            None if old is None or len(rows) > _GROWTH * old.size else old,
+        )
+
+    def _scaled(self, losses: Sequence[float]) -> Floats:
+        """Logarithms of losses in nats; where a metric is followed, these are below 0, and stay."""
+        found = np.array(losses)
+        if min((*self._seen.values(), *self._whole.values())) < 0:
+            return found
+        return np.log(np.maximum(found, 1e-6))
+
+    def _improvement(self, rows: Rows, few: Floats, deviation: Floats) -> Floats:
+        """By how much each prompt is expected to improve on the best loss on all examples.
+
+        Args:
+            rows: Prompts, shape `(rows, length)`.
+            few: What their losses on the few examples are, or are thought to be, scaled.
+            deviation: The standard deviation of these thoughts.
+        """
+        known = self._seen if self._link is None else self._whole
+        if self._link is not None:
+            few, deviation = self._link.predict(rows, few, deviation, self.vectors)
+        least = float(self._scaled(list(known.values())).min())
+        return expected_improvement(few, np.maximum(deviation, 1e-9), least)
 
     def _beginning(self) -> list[HardPrompt]:
         """Random prompts, the first of which is the winner that the run starts from, if any."""
@@ -140,14 +186,18 @@ class Bayesian(Strategy):
         if len(known) < 2:
             return self._random(self._batch)
         best = sorted(known, key=self._seen.__getitem__)[:_MOST]
-        rows, losses = np.array(best), np.log(np.maximum([self._seen[row] for row in best], 1e-6))
+        rows, losses = np.array(best), self._scaled([self._seen[row] for row in best])
         if self._process is None or len(rows) > _GROWTH * self._process.size:
             self._process = fit(rows, losses, self.vectors)
+        if self._link is not None:
+            on_all, _ = self._link.predict(rows, losses, np.zeros(len(rows)), self.vectors)
+            best = [best[i] for i in np.argsort(on_all, kind="stable")]
         among = np.array(self._among(best[: self._batch]))
         if not len(among):
             return []
         mean, deviation = self._process.predict(rows, losses, among, self.vectors)
-        improvement = expected_improvement(mean, deviation, in_deviations(losses).min())
+        scale = max(float(losses.std()), 1e-9)  # from deviations back to losses
+        improvement = self._improvement(among, losses.mean() + scale * mean, scale * deviation)
         return apart(among[np.argsort(-improvement, kind="stable")], self._batch)
 
     def _among(self, best: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -137,25 +139,20 @@ def test_the_few_examples_are_those_that_speak_for_all():
     assert len(bayesian.followers(losses[:0], 3)) == 3  # all prompts failed: any will do
 
 
-def test_only_the_best_of_the_few_examples_are_scored_on_all():
+def test_few_prompts_are_scored_on_all_examples_and_only_the_promising_ones():
     scorer = PlantedScorer("separable")
     objective = scorer.objective(scorer.budget(60))
     strategy = Bayesian(objective, seed=0, first=8, batch=8, full=0.2)
-    partial, whole = {}, []
-    ask = strategy.ask
+    partial, whole, ranks = {}, [], []
+    ask, tell = strategy.ask, strategy.tell
 
     def spy():
         asked = ask()
         if not isinstance(asked, Ask):
-            whole.append(list(asked))
-            if len(whole) > 1:
-                best = min(
-                    value for prompt, value in partial.items() if prompt not in sum(whole[:-1], [])
-                )
-                assert partial[asked[0]] == pytest.approx(best)
+            waiting = sorted(set(partial) - set(whole), key=partial.__getitem__)
+            ranks.extend(waiting.index(prompt) / len(waiting) for prompt in asked if partial)
+            whole.extend(asked)
         return asked
-
-    tell = strategy.tell
 
     def hear(prompts, evaluation):
         if len(evaluation.examples) < len(objective.scored):
@@ -164,7 +161,57 @@ def test_only_the_best_of_the_few_examples_are_scored_on_all():
 
     strategy.ask, strategy.tell = spy, hear
     search(strategy)
-    assert len(whole) > 2 and len(partial) > 3 * sum(map(len, whole[1:]))
+    assert len(ranks) > 2 and len(partial) > 3 * len(ranks)
+    assert max(ranks) < 0.2  # the few examples say nearly the same as all
+
+
+class Split(PlantedScorer):
+    """Tokens at the last place, the upper half of the pool, are bad on all examples but few."""
+
+    few: tuple[int, ...] = ()
+
+    def score(self, prompts, examples):
+        scores = super().score(prompts, examples)
+        upper = [self.space.indices(prompt)[-1] >= len(self.space.pool) // 2 for prompt in prompts]
+        worse = np.outer(upper, ~np.isin(examples, self.few))
+        return replace(scores, losses=scores.losses + worse)
+
+
+def test_what_the_few_examples_do_not_show_is_learned_from_those_scored_on_all(monkeypatch):
+    scorer = Split("separable", pool=20, length=3)
+    few = np.arange(4)
+    scorer.few = tuple(scorer.scored[few].tolist())
+    monkeypatch.setattr(bayesian, "followers", lambda losses, count: few)
+    objective = scorer.objective(scorer.budget(60))
+    strategy = Bayesian(objective, seed=0, candidates=500)
+    upper = []
+    ask = strategy.ask
+
+    def spy():
+        asked = ask()
+        if isinstance(asked, Ask):
+            upper.append(np.mean([objective.space.indices(p)[-1] >= 10 for p in asked.prompts]))
+        return asked
+
+    strategy.ask = spy
+    search(strategy)
+    assert np.mean(upper) < 0.25  # by chance it would be half, by the few examples as well
+
+
+class Metric(PlantedScorer):
+    """Losses below 0, as where a search follows a metric."""
+
+    def score(self, prompts, examples):
+        scores = super().score(prompts, examples)
+        return replace(scores, losses=scores.losses - 5)
+
+
+def test_losses_below_0_are_learned_from():
+    scorer = Metric("separable", pool=20, length=3)
+    objective = scorer.objective(scorer.budget(60))
+    search(Bayesian(objective, seed=0, candidates=500))
+    drawn = scorer.score(scorer.space.sample(np.random.default_rng(0), 500), objective.scored)
+    assert objective.ranking[0].value < drawn.losses.mean(1).min()
 
 
 class Closed(PlantedScorer):
