@@ -166,7 +166,7 @@ def changed(model: Any, tensors: Mapping[str, Tensor]) -> Iterator[None]:
             if name in tensors:
                 own.append((module, key, module._parameters[key]))  # type: ignore[arg-type]
                 # This is no `Parameter`: it may have a history, through which gradients go back.
-                there = tensors[name].to(module._parameters[key])  # type: ignore[arg-type]
+                there = tensors[name].to(module._parameters[key])
                 module._parameters[key] = there  # type: ignore[assignment]
         for name, parts in _added(tensors, dict(model.named_parameters())).items():
             module = model.get_submodule(name)

@@ -154,7 +154,7 @@ class StudyConfig(Keys):
         ),
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
-    device_map: Literal["auto"] | None = Field(None, description="auto spreads it over all GPUs")
+    device_map: Literal["auto"] | None = Field(None, description="auto: one model on all GPUs")
     memory: ByteSize | None = Field(
         None,
         gt=0,
