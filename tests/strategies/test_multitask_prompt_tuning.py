@@ -122,7 +122,15 @@ def test_prompts_and_gradients_are_those_of_peft():
 
 
 class Watched(MultitaskPromptTuning):
-    """Notes the task of each step, what was spent before it, and its share of the peak rate."""
+    """Notes the task of each step, what was spent before it, and its share of the peak rate.
+
+    It also notes whose prompts are scored.
+    """
+
+    def ask(self):
+        asked = super().ask()
+        self.asked = [*getattr(self, "asked", []), self.prompts.task]
+        return asked
 
     def minibatch(self):
         spent, rate = self.objective.ledger.spent, self.schedule(self.training.steps)
@@ -142,6 +150,7 @@ def test_all_tasks_are_learned_first_and_then_the_runs_own():
     loop.search(strategy)
     tasks, spent, rates = map(np.array, zip(*strategy.seen, strict=True))
     source = strategy.source
+    assert set(strategy.asked) == {0} and len(strategy.asked) > 10
     assert set(tasks[source:]) == {0} and 0 < tasks[:source].mean() < 0.45
     assert spent[source] / strategy.objective.ledger.spent == pytest.approx(0.6, abs=0.06)
     assert len(tasks) == strategy.planned and own.ledger.budget - spent[-1] < 0.1 * spent[-1]
