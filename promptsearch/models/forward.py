@@ -73,7 +73,8 @@ def head_logits(
                 behind = getattr(model, "final_logits_bias", None)
                 if behind is None:
                     return found
-                return found + behind[0].to(found.device)[tokens].float()
+                added: Tensor = behind[0].to(found.device)[tokens].float()
+                return found + added
     # The head's weights are used in another way.
     return head_logits(model, body, inputs, states, None)[:, tokens]
 
