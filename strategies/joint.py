@@ -272,9 +272,8 @@ class Joint(Strategy):
     def _chosen(self) -> list[Pair]:
         if self.choice is None:
             drawn = [(), *(self._draw(least=1) for _ in range(_TRIES * self._sets))]
-            self.choice = Choice(
-                self.instructions, list(dict.fromkeys(drawn))[: self._sets], self._rng
-            )
+            sets = list(dict.fromkeys(drawn))[: self._sets]
+            self.choice = Choice(self.instructions, sets, self._rng)
         return self.choice.ask(self._values, self._batch)
 
 
@@ -288,10 +287,7 @@ class Choice:
     """
 
     def __init__(
-        self,
-        instructions: Sequence[str],
-        sets: Sequence[tuple[int, ...]],
-        rng: np.random.Generator,
+        self, instructions: Sequence[str], sets: Sequence[tuple[int, ...]], rng: np.random.Generator
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # no line for each study and trial
         self._rng, self._instructions, self.sets = rng, instructions, sets
