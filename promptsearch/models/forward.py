@@ -88,8 +88,10 @@ def few_logits(head: Any, states: Tensor, tokens: Tensor) -> Tensor:
     """
     weight: Tensor = head.weight
     tokens = tokens.to(weight.device)
-    found = states.to(weight.device).float() @ weight[tokens].float().T
-    return found if head.bias is None else found + head.bias[tokens].float()
+    found: Tensor = states.to(weight.device).float() @ weight[tokens].float().T
+    if head.bias is not None:
+        found = found + head.bias[tokens].float()
+    return found
 
 
 @contextmanager

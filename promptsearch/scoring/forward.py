@@ -72,7 +72,7 @@ def read(
 
 
 def begin_decoding(
-    lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[Tensor], vectors: Tensor | None
+    lm: LanguageModel, trees: Sequence[Tree], trunks: Sequence[KeysValues], vectors: Tensor | None
 ) -> tuple[Tensor, list[int], Forest]:
     """The states of a decoder's trees, from which it goes on.
 

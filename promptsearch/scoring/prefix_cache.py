@@ -51,7 +51,7 @@ class Kept(Generic[K, V]):
         items: Sequence[K],
         devices: Sequence[torch.device],
     ) -> None:
-        self._put_through = run
+        self._put_through: Callable[[Sequence[K]], list[V]] = run
         self._size = size
         self._devices = devices
         chunks = [items[i : i + _TOGETHER] for i in range(0, len(items), _TOGETHER)]
