@@ -71,9 +71,9 @@ def head_logits(
                 found = few_logits(head, reached.states[0], tokens).to(states.device)
                 # BART and its relatives add numbers behind the head.
                 behind = getattr(model, "final_logits_bias", None)
-                if behind is None:
-                    return found
-                return found + behind[0].to(found.device)[tokens].float()
+                if behind is not None:
+                    found = found + behind[0].to(found.device)[tokens].float()
+                return found
     # The head's weights are used in another way.
     return head_logits(model, body, inputs, states, None)[:, tokens]
 
