@@ -71,10 +71,9 @@ def head_logits(
                 found = few_logits(head, reached.states[0], tokens).to(states.device)
                 # BART and its relatives add numbers behind the head.
                 behind = getattr(model, "final_logits_bias", None)
-                if behind is None:
-                    return found
-                added: Tensor = behind[0].to(found.device)[tokens].float()
-                return found + added
+                if behind is not None:
+                    found = found + behind[0].to(found.device)[tokens].float()
+                return found
     # The head's weights are used in another way.
     return head_logits(model, body, inputs, states, None)[:, tokens]
 
@@ -89,8 +88,10 @@ def few_logits(head: Any, states: Tensor, tokens: Tensor) -> Tensor:
     """
     weight: Tensor = head.weight
     tokens = tokens.to(weight.device)
-    found = states.to(weight.device).float() @ weight[tokens].float().T
-    return found if head.bias is None else found + head.bias[tokens].float()
+    found: Tensor = states.to(weight.device).float() @ weight[tokens].float().T
+    if head.bias is not None:
+        found = found + head.bias[tokens].float()
+    return found
 
 
 @contextmanager

@@ -154,8 +154,7 @@ class Forest:
         self._from = 0 if begin >= 0 else -self.size
         if begin < 0:
             return None
-        columns = self.trunk.columns(begin, heads * width)
-        kept: Tensor = columns.unflatten(2, (heads, width))
+        kept: Tensor = self.trunk.columns(begin, heads * width).unflatten(2, (heads, width))
         return kept.transpose(1, 2)
 
     def mask(self, window: int | None, repeats: int, device: torch.device) -> Tensor:
