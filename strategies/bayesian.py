@@ -58,7 +58,7 @@ class Bayesian(Strategy):
         candidates: Prompts among which improvement is looked for, each time.
         examples: Share of `score_on` on which later prompts are scored first; 1 scores all prompts
             on all examples.
-        full: Share of the tokens that goes into scoring on all examples.
+        full: Share of the scores, of a prompt on an example, that goes to prompts on all examples.
     """
 
     starts_from: ClassVar[frozenset[type]] = frozenset({HardPrompt, TextPrompt})
@@ -88,12 +88,12 @@ class Bayesian(Strategy):
         self._whole: dict[tuple[int, ...], float] = {}
         self._process: Process | None = None
         self._link: Link | None = None  # None: the few examples speak for all
-        self._spent, self._spent_whole = 0, 0
+        self._scores, self._whole_scores = 0, 0  # of a prompt on an example
 
     def ask(self) -> Sequence[Prompt] | Ask:
         """Random prompts on all examples at first; then new ones on few examples.
 
-        Whenever scoring on all examples has had no more than its share of the tokens, the most
+        Whenever scoring on all examples has had no more than its share of the scores, the most
         promising prompts that were scored on few examples are scored on all.
         """
         space, few = self.objective.space, self._few
@@ -104,7 +104,7 @@ class Bayesian(Strategy):
             (row for row in self._seen if row not in self._whole), key=self._seen.__getitem__
         )
         scored = [row for row in waiting if np.isfinite(self._seen[row])]
-        if scored and self._spent_whole <= self._full * self._spent:
+        if scored and self._whole_scores <= self._full * self._scores:
             losses = self._scaled([self._seen[row] for row in scored])
             improvement = self._improvement(np.array(scored), losses, np.zeros(len(scored)))
             best = np.argsort(-improvement, kind="stable")[: max(1, self._batch // 4)]
@@ -122,8 +122,9 @@ class Bayesian(Strategy):
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Remember the losses on the few examples and on all, from which the processes learn."""
         whole = len(evaluation.examples) == len(self.objective.scored)
-        self._spent += evaluation.price
-        self._spent_whole += evaluation.price if whole else 0
+        # Not in tokens: the first ask pays for what all later ones share.
+        self._scores += evaluation.losses.size
+        self._whole_scores += evaluation.losses.size if whole else 0
         on_all = evaluation.losses.mean(1)  # NaN where a race dropped the prompt, or it failed
         if self._few is None:
             self._few = followers(evaluation.losses[np.isfinite(on_all)], self._count)

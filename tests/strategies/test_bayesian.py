@@ -198,6 +198,21 @@ def test_what_the_few_examples_do_not_show_is_learned_from_those_scored_on_all(m
     assert np.mean(upper) < 0.25  # by chance it would be half, by the few examples as well
 
 
+class LongExamples(PlantedScorer):
+    """What all prompts share, and the first ask pays, costs as much as hundreds of prompts."""
+
+    def lead(self, examples):
+        return np.full(len(examples), 1_000)
+
+
+def test_what_the_first_ask_pays_for_all_keeps_no_prompt_from_being_scored_on_all():
+    scorer = LongExamples("separable", pool=20, length=3)
+    objective = scorer.objective(scorer.budget(60))
+    search(Bayesian(objective, seed=0, candidates=100))
+    whole = [len(line["prompts"]) for line in objective.log.lines if line["examples"] == "score_on"]
+    assert whole[0] == 16 and sum(whole[1:]) >= 2
+
+
 class Metric(PlantedScorer):
     """Losses below 0, as where a search follows a metric."""
 
