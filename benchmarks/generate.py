@@ -59,7 +59,7 @@ def generate(device: str) -> Comparison:
     words = np.random.default_rng(1).choice(lm.words, LENGTH)
     with torch.no_grad():
         (given,) = keys_values(lm, [tuple(words.tolist())], None, 512)
-    prompt = PrefixPrompt(given.cpu().unflatten(1, lm.prefix_shape))
+    prompt = PrefixPrompt(given.on("cpu").unflatten(1, lm.prefix_shape))
     library = compile_prompts(lm, [(prompt, template)])
     (compiled,) = library.prompts
     fields = [example.fields for example in engine.examples(np.arange(ROWS))]

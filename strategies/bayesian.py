@@ -143,7 +143,7 @@ class Bayesian(Strategy):
         if len(few) == len(self.objective.scored) or len(rows) < 2:
             return
         rows = sorted(rows, key=self._whole.__getitem__)[:_MOST]
-        old = self._link and self._link.process
+        old = None if self._link is None else self._link.process
         self._link = link(
             np.array(rows),
             self._scaled([self._seen[row] for row in rows]),
@@ -154,10 +154,10 @@ class Bayesian(Strategy):
 
     def _scaled(self, losses: Sequence[float]) -> Floats:
         """Logarithms of losses in nats; where a metric is followed, these are below 0, and stay."""
-        found = np.array(losses)
-        if min((*self._seen.values(), *self._whole.values())) < 0:
-            return found
-        return np.log(np.maximum(found, 1e-6))
+        found: Floats = np.array(losses)
+        if min((*self._seen.values(), *self._whole.values())) >= 0:
+            found = np.log(np.maximum(found, 1e-6))
+        return found
 
     def _improvement(self, rows: Rows, few: Floats, deviation: Floats) -> Floats:
         """By how much each prompt is expected to improve on the best loss on all examples.

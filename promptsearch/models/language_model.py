@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from promptsearch.models.loading import load_model, weights_again
 from promptsearch.models.passes import passes_of
 from promptsearch.models.quantised import compute_in, count, in_dtype, scheme_of, stored
 from promptsearch.models.rounding import rounding_noise
-from promptsearch.models.scheme import split_name, with_scheme
+from promptsearch.models.scheme import whole_name, with_scheme
 from promptsearch.models.special_tokens import SpecialTokens
 from promptsearch.models.tokens import Tokens
 from promptsearch.models.weight_parts import weights_of
@@ -83,17 +82,13 @@ class LanguageModel:
                 no hub); with `:quantise=int8` or `:quantise=nf4` behind it, the weights of its
                 layers are kept in 8 or 4 bits.
             device: `auto`, or a device as torch names it: `cpu`, `cuda`, ...
-            device_map: `auto` spreads its layers over all GPUs that torch sees; None for one
-                device.
+            device_map: `auto` spreads its layers over all GPUs here; None for one device.
 
         Raises:
             ModelError: The model cannot be found or loaded, or the device does not exist.
         """
         model, tokenizer = load_model(name, device, device_map)
-        # Exports hold the whole path, since they may be used from anywhere.
-        plain, scheme = split_name(name)
-        where = str(Path(plain).resolve()) if Path(plain).exists() else plain
-        lm = LanguageModel(model, tokenizer, with_scheme(where, scheme))
+        lm = LanguageModel(model, tokenizer, whole_name(name))
         lm.integrity.again = lambda: weights_again(name, device, device_map)
         return lm
 
@@ -333,8 +328,7 @@ class LanguageModel:
     @cached_property
     def noise(self) -> float:
         """The error of a token's log-probability by rounding, in nats, see `rounding_noise`."""
-        rows = len(self.embeddings)
-        ids = (*self.lead, *((2 * i + 1) * rows // 64 for i in range(32)))
+        ids = (*self.lead, *((2 * i + 1) * len(self.embeddings) // 64 for i in range(32)))
         return rounding_noise(self.model, torch.tensor(ids, device=self.device))
 
 

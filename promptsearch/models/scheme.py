@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from promptsearch.errors import ModelError
 
@@ -40,3 +41,9 @@ def scheme_named(name: str) -> str:
 def with_scheme(name: str, scheme: str) -> str:
     """A model's name that ends with its scheme, if it has one."""
     return name if not scheme or scheme_named(name) else f"{name}{MARK}{scheme}"
+
+
+def whole_name(name: str) -> str:
+    """A model's name that can be used from anywhere: that of a folder here has its whole path."""
+    plain, scheme = split_name(name)
+    return with_scheme(str(Path(plain).resolve()) if Path(plain).exists() else plain, scheme)

@@ -51,7 +51,7 @@ class ModelWeights:
     def device(self) -> torch.device:
         """Where weights lie: added ones that are trained there need no copy at each step.
 
-        Of a model on several devices, those of other layers need one.
+        Added weights of layers on other devices need one.
         """
         *_, last = self.tensors
         return self.tensors[last].device

@@ -109,10 +109,9 @@ class TrainedStrategy(Strategy):
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The module that is trained: called without arguments, it returns the prompt's numbers.
 
-        Vectors of a soft prompt have the shape `(length, width)`, a prefix
-        `(length, *objective.prefix_shape)`. A gated prompt is a tuple of vectors, shape
-        `(length, layers, width)`, and gates. Weights come by name, and vectors together with them
-        under the name `vectors`.
+        Vectors of a soft prompt have the shape `(length, width)`, a prefix `(length,
+        *objective.prefix_shape)`. A gated prompt is a tuple of vectors, shape `(length, layers,
+        width)`, and gates. Weights have names, vectors beside them the name `vectors`.
 
         Args:
             generator: The source of all randomness of the initialisation.
