@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import confidence_study
 import reference_study
 import typer.main
 
@@ -193,6 +194,11 @@ def reference() -> str:
     return reference_study.page(made, looks)
 
 
+def confidence() -> str:
+    """What searches that see log-probabilities gain over those that see right and wrong."""
+    return confidence_study.page(*(load_results(RESULTS / n) for n in confidence_study.RECORDS))
+
+
 #: The page below this folder -> what makes it.
 PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": command_line,
@@ -202,6 +208,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "guides/which-search.md": which_search,
     "gallery/reference.md": reference,
 }
+if all((RESULTS / name / SLIM).exists() for name in confidence_study.RECORDS):
+    PAGES["gallery/confidence.md"] = confidence
 
 
 def main() -> None:
