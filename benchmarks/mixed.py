@@ -122,7 +122,7 @@ def _batch(lm: LanguageModel) -> _Batch:
             task.template.bind(100),
         ),
         "prefix": (
-            PrefixPrompt(keys_values.cpu().unflatten(1, lm.prefix_shape)),
+            PrefixPrompt(keys_values.on("cpu").unflatten(1, lm.prefix_shape)),
             task.template.bind(10).taking("prefix"),
         ),
     }

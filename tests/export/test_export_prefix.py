@@ -26,6 +26,7 @@ from promptsearch.errors import ExportError, PromptError
 from promptsearch.export import export_run, read_peft
 from promptsearch.export.saved import write_saved
 from promptsearch.models.attention.forest import chains
+from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.tree import grow
@@ -68,9 +69,8 @@ def write(saved, lm, folder):
 def ours(lm, prefix, ids):
     """All logits of a row below a prefix, by the engine's way through the model."""
     with torch.inference_mode():
-        states, _ = run(
-            lm, [grow([ids], len(prefix.keys_values))], [prefix.keys_values.flatten(1)], None
-        )
+        trunk = KeysValues((prefix.keys_values.flatten(1),))
+        states, _ = run(lm, [grow([ids], len(trunk))], [trunk], None)
         return lm.passes.logits(states)
 
 

@@ -94,16 +94,10 @@ def test_a_list_of_options_shows_the_ranges() -> None:
 @pytest.mark.parametrize("name", sorted(known_strategies()))
 def test_every_number_of_a_built_in_strategy_has_a_range_that_its_default_is_in(name: str) -> None:
     strategy = find_strategy(name)
-    needed = {"prompts": ["x"]}
-    check_options(
-        name,
-        strategy,
-        {
-            key: value
-            for key, value in needed.items()
-            if key in {o.name for o in options_of(strategy)}
-        },
-    )
+    needed = {"prompts": ["x"], "tasks": ["x", "y"]}
+    own = {option.name for option in options_of(strategy)}
+    given = {key: value for key, value in needed.items() if key in own}
+    check_options(name, strategy, given)
     for option in options_of(strategy):
         if option.type.startswith(("int", "float")):
             assert "from" in option.type or "above" in option.type or "at least" in option.type, (
@@ -111,10 +105,10 @@ def test_every_number_of_a_built_in_strategy_has_a_range_that_its_default_is_in(
                 option,
             )
             with pytest.raises(StrategyError, match="must be|expected|valid"):
-                check_options(name, strategy, {option.name: -1})
+                check_options(name, strategy, {**given, option.name: -1})
             if option.type.startswith("int"):
                 with pytest.raises(StrategyError, match="must be at most"):
-                    check_options(name, strategy, {option.name: 10**30})
+                    check_options(name, strategy, {**given, option.name: 10**30})
 
 
 @pytest.mark.parametrize(
