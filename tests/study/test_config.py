@@ -200,9 +200,9 @@ POOL = (
 )
 QUOTES = "A text with braces or a colon needs quotes around it."
 KNOWN = (
-    "budget, device, draw, dtype, execution, length, max_cost, max_seconds, memory, metric, "
-    "model, models, name, objective, pool, proposer, race, replicas, score_on, seeds, select_by, "
-    "strategies, task, tasks, threads, track, transfer"
+    "budget, device, device_map, draw, dtype, execution, length, max_cost, max_seconds, memory, "
+    "metric, model, models, name, objective, pool, proposer, race, replicas, score_on, seeds, "
+    "select_by, strategies, task, tasks, threads, track, transfer"
 )
 
 WRONG = {
