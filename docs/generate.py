@@ -167,7 +167,7 @@ def tasks() -> str:
 
 def which_search() -> str:
     """What all recorded studies say of each strategy against the best control."""
-    folders = sorted(path.parent for path in RESULTS.glob(f"**/{SLIM}"))
+    found = [load_results(path.parent) for path in sorted(RESULTS.glob(f"**/{SLIM}"))]
     lines = [
         "<!-- Written by docs/generate.py from the records in results/: run it again. -->",
         "# Which search for a task like mine",
@@ -180,7 +180,7 @@ def which_search() -> str:
             "task are not independent of one another."
         ),
         "",
-        *evidence(cases(load_results(folder) for folder in folders)),
+        *evidence(cases(results for results in found if reference_study.is_whole(results))),
     ]
     return "\n".join(lines) + "\n"
 
@@ -188,9 +188,10 @@ def which_search() -> str:
 def reference() -> str:
     """What the records of the reference study say together."""
     folders = sorted(RESULTS.glob("reference-*"))
-    made = [load_results(folder) for folder in folders if (folder / SLIM).exists()]
-    found = [load_headroom(folder) for folder in folders]
-    looks = {task.task: task for look in found if look is not None for task in look.tasks}
+    found = [load_results(folder) for folder in folders if (folder / SLIM).exists()]
+    made = [results for results in found if reference_study.is_whole(results)]
+    expected = [load_headroom(folder) for folder in folders]
+    looks = {task.task: task for look in expected if look is not None for task in look.tasks}
     return reference_study.page(made, looks)
 
 

@@ -77,6 +77,14 @@ def page(studies: Sequence[Results], looks: Mapping[str, HeadroomRecord]) -> str
     return "\n".join(lines) + "\n"
 
 
+def is_whole(results: Results) -> bool:
+    """Whether all runs of a study were made; a page of means has no place for some of them."""
+    rows = [row for task in summarise(results) for row in task.rows]
+    return {row.label for row in rows} == {*results.study.strategies} and all(
+        len(row.runs) == row.wanted for row in rows
+    )
+
+
 def _labels(tasks: Sequence[TaskSummary]) -> list[str]:
     """The rows of all tasks, in the order of the study files."""
     places = {row.label: row.place for task in tasks for row in task.rows}
@@ -118,7 +126,7 @@ def _half(row: Row) -> str:
 
 def _verdicts(tasks: Sequence[TaskSummary]) -> list[str]:
     return [
-        f"* {escape(task.name)} ([report](../../results/reference-{task.name}/report.md)): "
+        f"* {escape(task.name)} (`results/reference-{task.name}/report.md`): "
         f"{escape(task.verdict)}"
         for task in tasks
     ]
