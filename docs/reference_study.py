@@ -126,8 +126,7 @@ def _half(row: Row) -> str:
 
 def _verdicts(tasks: Sequence[TaskSummary]) -> list[str]:
     return [
-        f"* {escape(task.name)} (`results/reference-{task.name}/report.md`): "
-        f"{escape(task.verdict)}"
+        f"* {escape(task.name)} (`results/reference-{task.name}/report.md`): {escape(task.verdict)}"
         for task in tasks
     ]
 
