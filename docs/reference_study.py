@@ -189,8 +189,7 @@ def _only(tasks: Sequence[TaskSummary]) -> list[str]:
         cells = []
         for task in tasks:
             one, two = _row(task, label), _row(task, other)
-            known = one is not None and two is not None
-            cells.append(f"{one.metric.mean - two.metric.mean:+.3f}" if known else "")
+            cells.append(f"{one.metric.mean - two.metric.mean:+.3f}" if one and two else "")
         if any(cells):
             name = f"{code(label, in_table=True)} minus {code(other, in_table=True)}"
             table.append([name, meaning, *cells])
