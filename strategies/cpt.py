@@ -37,6 +37,7 @@ from promptsearch.records.scores import ExampleIds
 from promptsearch.search.options import Share
 from promptsearch.search.shown import Shown, read_shown
 from promptsearch.search.training_options import Rate
+from promptsearch.search.views import minibatch_of
 
 #: The radius of a ball, in the units of the embeddings.
 Radius = Annotated[float, Field(ge=0)]
@@ -112,8 +113,7 @@ class CPT(TrainedStrategy):
 
     def minibatch(self) -> ExampleIds:
         """Examples that the prompt does not show, shape `(batch,)`."""
-        size, ids = self.options.batch, self.inputs
-        return self._rng.choice(ids, size=size, replace=size > len(ids))
+        return minibatch_of(self.inputs, self._rng, self.options.batch)
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int) -> Tensor:
         """The weighted mean of the examples' loss and of those of the answers in the prompt."""

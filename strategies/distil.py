@@ -38,6 +38,7 @@ from promptsearch.records.scores import ExampleIds
 from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
 from promptsearch.search.unscored import check_unscored
+from promptsearch.search.views import minibatch_of
 
 #: Tokens of a prefix that stay as they are (Cartridges, section 3.2).
 FROZEN = 1
@@ -104,8 +105,7 @@ class Distil(TrainedStrategy):
 
     def minibatch(self) -> ExampleIds:
         """Inputs that the teacher does not solve itself, shape `(batch,)`."""
-        size, ids = self.options.batch, self.inputs
-        return self._rng.choice(ids, size=size, replace=size > len(ids))
+        return minibatch_of(self.inputs, self._rng, self.options.batch)
 
     def loss(self, numbers: Numbers, examples: ExampleIds, visit: int) -> Tensor:
         """KL(teacher || student); what the teacher predicts of an input is asked once."""

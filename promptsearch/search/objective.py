@@ -37,6 +37,7 @@ from promptsearch.search.views import (
     OtherTask,
     WeightCopies,
     charged_loss,
+    minibatch_of,
     read_only,
 )
 from promptsearch.tasks.task import Example
@@ -274,7 +275,7 @@ class Objective:
             rng: The generator that draws them.
             size: The number of examples; they are drawn without replacement where there are enough.
         """
-        return rng.choice(self.training, size=size, replace=size > len(self.training))
+        return minibatch_of(self.training, rng, size)
 
     def examples(self, ids: ArrayLike) -> list[Example]:
         """Search examples by id."""

@@ -94,7 +94,7 @@ class OtherTask:
 
     def minibatch(self, rng: np.random.Generator, size: int) -> ExampleIds:
         """Ids of some of these, see `Objective.minibatch`."""
-        return rng.choice(self.training, size=size, replace=size > len(self.training))
+        return minibatch_of(self.training, rng, size)
 
     def loss(self, numbers: Numbers, examples: ArrayLike, visit: int | None = None) -> Tensor:
         """The mean loss of a trained prompt on its examples, see `Objective.loss`."""
@@ -157,6 +157,17 @@ def charged_loss(
     visit = books.ledger.forward if visit is None else visit
     prices.charge_step(numbers, ids, white_box, visit)
     return white_box.loss(numbers, ids, visit)
+
+
+def minibatch_of(ids: ExampleIds, rng: np.random.Generator, size: int) -> ExampleIds:
+    """Some of these examples, without replacement where there are enough, shape `(size,)`.
+
+    Args:
+        ids: Ids of the examples, shape `(examples,)`.
+        rng: The generator that draws them.
+        size: The number of examples.
+    """
+    return rng.choice(ids, size=size, replace=size > len(ids))
 
 
 def read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
