@@ -14,6 +14,7 @@ import typer.main
 
 import promptsearch
 from promptsearch.cli import app
+from promptsearch.search.listing import known_strategies
 from promptsearch.search.strategy import Strategy
 from promptsearch.study.config import load_config
 from promptsearch.testing.conformance import StrategyConformance
@@ -137,3 +138,9 @@ def test_the_architecture_of_contributing_names_files_that_exist_and_no_file_twi
     assert len(named) == len(set(named)) > 30
     for name in named:
         assert (ROOT / "promptsearch" / name).is_file(), name
+
+
+def test_the_readme_counts_the_strategies() -> None:
+    found = [point for points in known_strategies().values() for point in points]
+    own = [point for point in found if point.value.startswith("promptsearch.strategies")]
+    assert f"measures them: {len(own)} strategies," in TEXTS["README.md"]
