@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -244,13 +245,19 @@ def test_splits_of_text_are_those_of_before(tmp_path):
 
 ROOT = Path(__file__).parents[2]
 
+#: Study -> the folder of its file, from which its data are read.
+FOLDERS = {
+    yaml.safe_load(path.read_text("utf-8")).get("name"): path.parent
+    for path in (ROOT / "examples").rglob("*.yaml")
+}
+
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "results").glob("*/study.json")), ids=lambda path: path.parent.name
 )
 def test_splits_of_the_reference_studies_are_those_of_before(path):
     study = load_study(path.parent)
-    config = parse_config(study.settings, folder=ROOT / "examples")
+    config = parse_config(study.settings, folder=FOLDERS.get(study.name, ROOT / "examples"))
     try:
         tasks = load_tasks(config, entries_of(config))
     except TaskError as error:
