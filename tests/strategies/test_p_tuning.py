@@ -31,6 +31,7 @@ class TestLstm(StrategyConformance):
     strategy = PTuning
     options = {"encoder": "lstm", "interval": 2, "batch": 4, "rate": 0.02, "hidden": 16}
     planted = "separable"
+    seeds = 5
     few = 30
 
 
@@ -61,6 +62,7 @@ class TestWithTheLM(StrategyConformance):
         "hidden": 16,
     }
     planted = "separable"
+    seeds = 5
     few = 30
 
 

@@ -21,6 +21,7 @@ class TestPEZ(StrategyConformance):
     strategy = PEZ
     options = {"batch": 4, "interval": 1}
     planted = "separable"
+    seeds = 5
     few = 30
 
 

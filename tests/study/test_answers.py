@@ -143,7 +143,8 @@ EVERY = [
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, llama):
     folder = tmp_path_factory.mktemp("finished")
-    compare(study(EVERY), out=folder, model=llama, task=text_task(EASE, ["exact_match", SHORTNESS]))
+    task = text_task(EASE, ["exact_match", SHORTNESS])
+    compare(study(EVERY, budget=10_000), out=folder, model=llama, task=task)
     return folder
 
 

@@ -176,6 +176,7 @@ def test_a_draft_runs_from_data_to_report(kind, tmp_path, tiny, monkeypatch):
 
 #: What makes the runs short: they have the same parts.
 SMALL = (
+    "budget=20000",
     "pool=50",
     "seeds=1",
     "task.splits.search=16",

@@ -87,8 +87,8 @@ def predicted(tiny, task, **changes):
 )
 def test_price_and_computed_tokens_are_those_of_the_runs(template, race, tiny, films, tmp_path):
     task = replace(films, template=Template.parse(template))
-    _, runs = predicted(tiny, task, race=race, score_on=12, budget=10_000)
-    compare(study(race=race, score_on=12, budget=10_000), out=tmp_path, model=tiny, task=task)
+    _, runs = predicted(tiny, task, race=race, score_on=12, budget=7_000)
+    compare(study(race=race, score_on=12, budget=7_000), out=tmp_path, model=tiny, task=task)
     for path in tmp_path.rglob("result.json"):
         result = json.loads(path.read_text())
         run = runs[result["label"]]

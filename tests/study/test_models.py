@@ -49,7 +49,7 @@ def keys(place, models, **changes):
         "name": "s",
         "model": models if isinstance(models, str) else [str(place / name) for name in models],
         "task": "films",
-        "budget": 4_000,
+        "budget": 2_500,
         "length": 2,
         "score_on": 8,
         "seeds": 2,
