@@ -60,8 +60,14 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "promptsearch": own_version(),
         "code": code(),
-        **{name: version(name) for name in _PACKAGES},
+        **_installed(),
     }
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """The versions of other packages; the files that hold them are long."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def machine() -> dict[str, Any]:
