@@ -11,8 +11,7 @@ nothing about the prompts that go on from it. For examples there is one, since n
 cannot win. But every prompt that is left has to be paid for again on all examples, and ten
 finalists have to be told apart, so the bound saves too little. With eight blocks of examples and
 the ten best kept exact, the 256 prompts of `results/exhaustive-capitals` would have cost about 0.96
-of the full price, and 91 prompts of `results/movie-reviews`, where the mean loss is a tenth above
-the best, 1.26.
+of the full price.
 """
 
 from __future__ import annotations

@@ -73,8 +73,13 @@ def test_a_study_that_is_shown_is_right(name: str, study: str, tmp_path: Path) -
     assert config.name in ("capitals", "movie-reviews") and len(config.strategies) >= 4
 
 
-def test_the_study_of_the_readme_is_short() -> None:
+def test_the_study_of_the_readme_is_short_and_lies_among_the_examples(tmp_path: Path) -> None:
     (study,) = blocks("README.md", "yaml")
+    (tmp_path / "study.yaml").write_text(study, "utf-8")
+    assert (
+        load_config(tmp_path / "study.yaml").model_dump()
+        == load_config(ROOT / "examples" / "movie-reviews.yaml").model_dump()
+    )
     assert study.count("\n") <= 11 and TEXTS["README.md"].count("\n") <= 150
 
 

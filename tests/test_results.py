@@ -65,5 +65,5 @@ def test_the_report_is_made_of_the_record_to_the_byte(name):
 
 
 def test_the_winners_that_the_docs_name_can_be_loaded():
-    found = load_prompt(RESULTS / "movie-reviews" / "movie-reviews" / "p_tuning" / "seed0")
-    assert found.prompt.key == "337a79429aaa24347aa0" and found.about["task"] == "movie-reviews"
+    found = load_prompt(RESULTS / "reference-capitals" / "capitals" / "p_tuning" / "seed0")
+    assert found.prompt.key == "339096ed878bd1d01ef6" and found.about["task"] == "capitals"

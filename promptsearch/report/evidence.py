@@ -131,7 +131,8 @@ def _advice(sought: str, own: Sequence[Case]) -> str:
     groups = _groups(own)
     often = [name for name in groups if len(groups[name]) > 1] or list(groups)
     first = code(min(often, key=lambda name: _order(groups[name])))
-    told = f"**{sought.capitalize()}**: begin with {first}. {_counted(own)}"
+    which = f"{first}, of those with two rows or more" if len(often) < len(groups) else first
+    told = f"**{sought.capitalize()}**: begin with {which}. {_counted(own)}"
     if 2 * sum(case.beats for case in own) < len(own):
         told += "; look first whether there is room, with `promptsearch plan STUDY.yaml --headroom`"
     return f"{told}."
