@@ -141,7 +141,7 @@ class Bdpl(Strategy):
         # A scale that depended on these draws would bend the expectation of g; the first step,
         # before which there is nothing to go by, has its own.
         scale = self._scale or deviation
-        if scale > 0:
+        if deviation > 0:  # equal losses have no gradient, nor do they tell of the usual spread
             found = gradient(self.logits, self.drawn, losses, self._explore)
             self.logits -= self._rate / scale * found
             self._scale = float(np.sqrt((1 - _RENEWAL) * scale**2 + _RENEWAL * deviation**2))

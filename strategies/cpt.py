@@ -23,6 +23,7 @@ Beats random on the planted objective `separable`, where all balls reach the pla
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -105,6 +106,15 @@ class CPT(TrainedStrategy):
         #: Ids of the examples that are trained on.
         self.inputs = np.array(unseen or ids, dtype=np.int64)
         super().__init__(objective, seed=seed, rate=rate, **training)
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that some token may move."""
+        super().check(options)
+        if not (options["eps_input"] or options["eps_format"]):
+            raise StrategyError(
+                "nothing is trained where 'eps_input' and 'eps_format' are 0: give one of them"
+            )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The embeddings of the prompt's tokens, each with its ball."""

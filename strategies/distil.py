@@ -17,7 +17,9 @@ format.
 Differs from the papers: the inputs are those of the task, not questions that the LM is made to ask
 about a document (self-study). The divergence runs over the answers to choose from, or, for text,
 along the right answer over the whole vocabulary; Cartridges take the 20 most probable tokens of
-what the teacher wrote. AdamW has warm-up and linear decay.
+what the teacher wrote. AdamW has warm-up and linear decay. Where a model begins each row with a
+token of its own (Gemma, Llama 3), that token stands behind the prefix, whose rows are those of the
+teacher's words read without it.
 
 Both beat random on the planted objective `separable`, where the planted prompt teaches among other
 words.

@@ -68,6 +68,11 @@ class IA3(TrainedStrategy):
             if name.rpartition(".")[2] in wanted
         }
         for *_, mlp in weights.parts:
-            last = [name for name in weights.maps if f"{name}.".startswith(f"{mlp}.")][-1]
-            start[f"{last}.ia3_in"] = torch.ones(weights.maps[last][0])  # l_ff
+            own = [name for name in weights.maps if f"{name}.".startswith(f"{mlp}.")]
+            if not own or weights.maps[own[-1]][1] != weights.width:
+                raise StrategyError(
+                    f"cannot tell which map of '{mlp}' is its last, as in a mixture of experts: "
+                    "take another baseline, such as `lora` with `targets`"
+                )
+            start[f"{own[-1]}.ia3_in"] = torch.ones(weights.maps[own[-1]][0])  # l_ff
         return NamedTensors(start).to(weights.device)

@@ -40,7 +40,7 @@ from optuna.trial import Trial, TrialState
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
-from promptsearch.errors import NothingUsable, StrategyError
+from promptsearch.errors import BudgetExhausted, NothingUsable, StrategyError
 from promptsearch.records.run import Paper
 from promptsearch.search.instructions import CROSSING, FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
@@ -170,7 +170,7 @@ class Joint(Strategy):
             writer = self._again if self.instructions else self._first
             try:
                 found = writer.propose(partial(self._requests, missing), self._request)
-            except NothingUsable:
+            except (BudgetExhausted, NothingUsable):
                 if not self.instructions:
                     raise
                 break
@@ -249,7 +249,7 @@ class Joint(Strategy):
                 lambda: [CROSSING.format(mother[0], father[0]) for mother, father in couples],
                 self._request,
             )
-        except NothingUsable:
+        except (BudgetExhausted, NothingUsable):
             return {}
         self.instructions += written.values()
         return written

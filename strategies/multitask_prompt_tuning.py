@@ -54,7 +54,7 @@ class MultitaskPromptTuning(TrainedStrategy):
         objective: Scores prompts on the search split.
         seed: Seeds initialisation, the draws of tasks and minibatches.
         tasks: The names of tasks of the study to learn together; a run's own is always among them.
-        share: The share of the budget for source training.
+        share: The share of the budget for source training, in whole intervals, at least one.
         task_rate: The rate of what is a task's own, as a multiple of `rate`.
         rate: Peak learning rate of AdamW, of what is shared; `auto` tries rates in a short test,
             which the budget pays.
@@ -85,11 +85,16 @@ class MultitaskPromptTuning(TrainedStrategy):
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        """Refuse to name a task twice."""
+        """Refuse to name a task twice, and steps that source training would take alone."""
         super().check(options)
         names = options["tasks"]
         if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
             raise StrategyError(f"'tasks' names '{twice}' twice")
+        if options["steps"] is not None and options["steps"] <= options["interval"]:
+            raise StrategyError(
+                f"'steps' is {options['steps']}: source training alone takes an 'interval', which "
+                f"is {options['interval']}; give more steps, or a shorter interval"
+            )
 
     @classmethod
     def trains_on(cls, options: Mapping[str, Any]) -> list[str]:
@@ -114,7 +119,8 @@ class MultitaskPromptTuning(TrainedStrategy):
             return all_own
         mixed, interval = self.affordable(self._tasks), self.options.interval
         if not made:
-            self.source = max(1, round(self._share * mixed / interval)) * interval
+            most = max(1, (mixed - 1) // interval)  # a step at least is left for the own task
+            self.source = min(max(1, round(self._share * mixed / interval)), most) * interval
         more = min(self.source - made, mixed)
         # What these leave of the budget, as a share, pays steps on the run's own task.
         return made + more + int((1 - more / max(1, mixed)) * (all_own - made))

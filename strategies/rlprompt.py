@@ -44,6 +44,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Evaluation, Objective, Prompt, Strategy
+from promptsearch.errors import StrategyError
 from promptsearch.records.run import Paper
 from promptsearch.records.scores import Floats
 from promptsearch.search.options import Count, Positive, Share
@@ -67,9 +68,13 @@ class RLPrompt(Strategy):
         rate: Learning rate of Adam; it means the same for states of any width.
         updates: Steps of Adam after each ask, each on as many prompts scored before as `replay`.
         replay: Prompts in a step of Adam.
-        reward: `loss`: minus the loss; `gap`: the paper's, where answers are chosen from.
+        reward: `loss`: minus the loss, or the metric that is followed; `gap`: the paper's, for
+            losses of answers to choose from; a prompt that a race drops counts as failed there.
         scale: What one standard deviation of the rewards is worth, in nats of the policy.
         follow: How far the copy that gives the targets moves towards the MLP in each step of Adam.
+
+    Raises:
+        StrategyError: The reward is `gap`, and answers are texts.
     """
 
     access: ClassVar[Access] = Access.LOGITS
@@ -90,6 +95,11 @@ class RLPrompt(Strategy):
         follow: Share = 0.1,
     ) -> None:
         super().__init__(objective, seed=seed)
+        if reward == "gap" and objective.examples(objective.scored[:1])[0].choice is None:
+            raise StrategyError(
+                "'reward: gap' is between answers to choose from, and here they are texts: take "
+                "'reward: loss'"
+            )
         self._batch, self._updates, self._replay = batch, updates, replay
         self._reward, self._scale, self._follow = reward, scale, follow
         self._rng = np.random.default_rng(seed)

@@ -19,8 +19,8 @@ Beats random on the planted objective `separable`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,15 @@ class Verbalizer(Strategy):
         self._values: dict[str, float] = {}  # loss of all that was scored by key, nats
         self.best: Worded | None = None
 
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See that a class has as many candidates as words."""
+        if options["candidates"] < options["words"]:
+            raise StrategyError(
+                f"{options['candidates']} 'candidates' are fewer than the {options['words']} "
+                "'words' of a class: try more, or take fewer words"
+            )
+
     def ask(self) -> Sequence[Prompt]:
         """The given prompts as they are; with answer words; then changes of the best."""
         self._asked = list(self._given) if self._first else []
@@ -139,7 +148,8 @@ class Verbalizer(Strategy):
         best = self._asked[order[0]]
         if self.best is None or self._values[best.key] < self._values[self.best.key]:
             self.best = best
-        if not self._waiting and _words(best).key not in self._looked:
+        usable = np.isfinite(values[order[0]])  # no words are looked for under one that failed
+        if usable and not self._waiting and _words(best).key not in self._looked:
             self._waiting = [_words(best)]
 
     def _worded(self, prompt: TextPrompt) -> list[Worded]:

@@ -26,13 +26,13 @@ class Shown:
         inputs: The places of tokens that hold text of an input; a token that holds text of an
             answer, too, is none of them.
         answers: The places of each answer's tokens, in the order of the text.
-        examples: Ids of the examples that are shown.
+        examples: The id of the example of each answer.
     """
 
     ids: tuple[int, ...]
     inputs: frozenset[int]
     answers: tuple[range, ...]
-    examples: frozenset[int]
+    examples: tuple[int, ...]
 
     def last(self, count: int) -> Shown:
         """The last tokens of the text; an answer of which some are left out is what is left of it.
@@ -49,7 +49,11 @@ class Shown:
                 for answer in self.answers
                 if answer.stop > cut
             ),
-            self.examples,
+            tuple(
+                example
+                for example, answer in zip(self.examples, self.answers, strict=True)
+                if answer.stop > cut
+            ),
         )
 
 
@@ -84,7 +88,7 @@ def read_shown(objective: Objective, text: str) -> Shown:
     answers = tuple(tokens(*span.answer) for span in spans)
     taken = {place for answer in answers for place in answer}
     inputs = {place for span in spans for part in span.inputs for place in tokens(*part)}
-    examples = frozenset(span.example for span in spans)
+    examples = tuple(span.example for span in spans)
     return Shown(tuple(ids), frozenset(inputs - taken), answers, examples)
 
 

@@ -223,3 +223,11 @@ def test_nothing_is_proposed_twice_and_a_small_space_ends():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):
         make_strategy("it", Bdpl, planted_objective(), 0, options)
+
+
+def test_draws_that_all_have_one_loss_do_not_move_the_scale():
+    """They would make the next step as large as they are many."""
+    for seed in range(4):
+        scorer = PlantedScorer("separable", seed=seed, pool=30, length=2)
+        _, strategy = run(scorer, 90, explore=0.0)
+        assert np.abs(strategy.logits[np.isfinite(strategy.logits)]).max() < 50

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptsearch import SoftPrompt, TextPrompt
-from promptsearch.errors import StrategyError
+from promptsearch.errors import OptionError, StrategyError
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.search.books import books_of
 from promptsearch.search.objective import Objective
+from promptsearch.search.options import check_options
 from promptsearch.strategies.cpt import CPT
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.families import FAMILIES
@@ -85,7 +86,7 @@ def test_it_starts_as_the_solved_examples_of_another_run(family):
     (prompt,) = strategy.ask()
     values = [objective.evaluate([each]).values[0] for each in (prompt, start)]
     assert values[0] == pytest.approx(values[1], abs=1e-5)
-    assert strategy.shown.examples == {4, 5, 6} and len(strategy.shown.answers) == 3
+    assert set(strategy.shown.examples) == {4, 5, 6} and len(strategy.shown.answers) == 3
     assert not {4, 5, 6} & set(strategy.inputs.tolist()), "what is shown is not trained on"
 
 
@@ -256,3 +257,8 @@ def test_all_steps_that_are_planned_are_paid(accumulate):
     assert loop.search(strategy).startswith(f"all {strategy.planned} steps")
     assert strategy.training.steps == strategy.planned
     assert objective.ledger.left < scorer.budget(3), "and hardly more could be"
+
+
+def test_balls_of_no_size_are_refused():
+    with pytest.raises(OptionError, match="nothing is trained where 'eps_input' and 'eps_format'"):
+        check_options("cpt", CPT, {"eps_input": 0.0, "eps_format": 0.0})

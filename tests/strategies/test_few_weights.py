@@ -130,3 +130,22 @@ def test_a_model_whose_keys_are_not_known_is_refused(monkeypatch):
     monkeypatch.setattr("promptsearch.search.encoders.APART", ())
     with pytest.raises(StrategyError, match="cannot tell which maps .* k_proj, q_proj, up, v_proj"):
         IA3(given, seed=0)
+
+
+def test_ia3_names_a_mixture_of_experts_whose_last_map_it_cannot_tell(films):
+    from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+    model, tokenizer = tiny_model("llama")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "moe_intermediate_size": 16}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    sizes |= {"shared_expert_intermediate_size": 16, "num_experts": 2, "num_experts_per_tok": 1}
+    config = Qwen2MoeConfig(vocab_size=model.config.vocab_size, **sizes)
+    lm = LanguageModel(Qwen2MoeForCausalLM(config).eval(), tokenizer, name="experts")
+    with pytest.raises(StrategyError, match="cannot tell which map of '.*mlp' is its last"):
+        IA3(
+            objective_on(
+                Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights"), 12_000
+            ),
+            seed=0,
+            **OPTIONS,
+        )

@@ -241,3 +241,10 @@ def test_wrong_options_are_refused(options, message):
 @pytest.mark.parametrize(("proposals", "asks"), [(8, True), (0, False)])
 def test_it_says_whether_it_asks_a_proposer(proposals, asks):
     assert Joint.asks_proposer({"proposals": proposals}) == asks
+
+
+def test_given_instructions_are_scored_where_the_proposer_cannot_be_paid():
+    scorer = PlantedScorer("separable")
+    objective = scorer.objective(scorer.budget(4), proposing=Scripted())
+    search(Joint(objective, seed=0, prompts=["w1 w2", "w3"]))
+    assert objective.ranking

@@ -267,3 +267,22 @@ def test_tasks_that_are_not_several_are_refused(tasks, reason):
 def test_an_objective_without_other_tasks_is_refused():
     with pytest.raises(StrategyError, match="there is none besides the run's own"):
         MultitaskPromptTuning(PlantedScorer("separable").objective(), seed=0, tasks=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "given", [{"steps": 30, "share": 0.95, "interval": 16}, {"share": 0.99, "interval": 4}]
+)
+def test_a_step_at_least_is_left_for_the_runs_own_task(given):
+    _, strategy = tune(Beside("separable"), **given)
+    assert 0 < strategy.source < strategy.training.steps
+
+
+def test_steps_that_source_training_would_take_alone_are_refused():
+    with pytest.raises(
+        OptionError, match="'steps' is 8: source training alone takes an 'interval'"
+    ):
+        check_options(
+            "multitask_prompt_tuning",
+            MultitaskPromptTuning,
+            {"tasks": ["a", "b"], "steps": 8, "interval": 8},
+        )

@@ -248,3 +248,11 @@ def test_nothing_is_proposed_twice_and_a_small_space_ends():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):
         make_strategy("it", RLPrompt, planted_objective(), 0, options)
+
+
+def test_a_gap_between_texts_is_refused(monkeypatch):
+    objective = planted_objective()
+    text = dataclasses.replace(objective.examples([0])[0], choice=None)
+    monkeypatch.setattr(objective, "examples", lambda ids: [text])
+    with pytest.raises(StrategyError, match="'reward: gap' is between answers to choose from"):
+        RLPrompt(objective, seed=0, reward="gap")

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptsearch import LanguageModel, TextPrompt, VerbalizedPrompt
-from promptsearch.errors import StrategyError
+from promptsearch.errors import OptionError, StrategyError
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
 from promptsearch.scoring import Engine
 from promptsearch.search.loop import search
 from promptsearch.search.objective import Objective
+from promptsearch.search.options import check_options
 from promptsearch.strategies.verbalizer import Verbalizer, assignments
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.tiny import tiny_model
@@ -165,3 +166,17 @@ def test_tasks_without_classes_are_refused(tiny):
     )
     with pytest.raises(StrategyError, match="this task's rows have none in common"):
         Verbalizer(objective, seed=0)
+
+
+def test_words_are_not_looked_for_under_a_prompt_that_failed():
+    objective, _ = planted()
+    long = "movie " * 700  # more than the model's context
+    strategy = Verbalizer(objective, seed=0, prompts=[long], words=1, tries=2)
+    assert strategy.ask() == [TextPrompt(long)]
+    strategy.tell([], objective.evaluate([TextPrompt(long)]))
+    assert all(prompt.answers is None for prompt in strategy.ask()), "it goes on to changes"
+
+
+def test_fewer_candidates_than_words_are_refused():
+    with pytest.raises(OptionError, match="3 'candidates' are fewer than the 4 'words'"):
+        check_options("verbalizer", Verbalizer, {"candidates": 3})
