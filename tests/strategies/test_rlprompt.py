@@ -251,8 +251,12 @@ def test_wrong_options_are_named(options, message):
 
 
 def test_a_gap_between_texts_is_refused(monkeypatch):
-    objective = planted_objective()
-    text = dataclasses.replace(objective.examples([0])[0], choice=None)
-    monkeypatch.setattr(objective, "examples", lambda ids: [text])
+    scorer = PlantedScorer("separable")
+    examples = scorer.examples
+    monkeypatch.setattr(
+        scorer,
+        "examples",
+        lambda ids: [dataclasses.replace(each, choice=None) for each in examples(ids)],
+    )
     with pytest.raises(StrategyError, match="'reward: gap' is between answers to choose from"):
-        RLPrompt(objective, seed=0, reward="gap")
+        RLPrompt(scorer.objective(), seed=0, reward="gap")
