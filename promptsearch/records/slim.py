@@ -221,8 +221,9 @@ def _values(kind: Any, cells: Mapping[str, str], before: str = "") -> dict[str, 
 
 
 def _is_text(hint: Any) -> bool:
-    """Whether a field holds text: a string, or one of some strings."""
-    return hint is str or any(isinstance(each, str) for each in get_args(hint))
+    """Whether a field holds text: a string, one that may be missing, or one of some strings."""
+    kinds = get_args(hint)
+    return hint is str or set(kinds) == {str, NoneType} or any(isinstance(k, str) for k in kinds)
 
 
 def _scores(runs: Sequence[RunRecord]) -> bytes:

@@ -70,6 +70,18 @@ def test_it_holds_the_same_records_and_the_same_report_to_the_byte(study, tmp_pa
     assert (out / "report.md").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "start",
+    [{"task": "reviews"}],
+    ids=["of another task"],
+)
+def test_whatever_a_start_says_is_read_back(study, tmp_path, start):
+    found = study.result("reviews", "random", 0)
+    study.write({**found, "start": START | start})
+    write_slim_record(study.folder, tmp_path / "slim")
+    assert load_results(tmp_path / "slim").runs == load_results(study.folder).runs
+
+
 def test_a_slim_record_of_a_slim_record_is_the_same(study, tmp_path):
     write_slim_record(study.folder, tmp_path / "one" / "x")
     write_slim_record(tmp_path / "one" / "x", tmp_path / "two" / "x")
