@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from promptsearch.errors import RecordError
-from promptsearch.files import exists, read, write_aside
+from promptsearch.files import LARGEST, exists, read, write_aside
 from promptsearch.records.measured import ExamplesRecord
 from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.records.sealed import damaged, read_record, write_record
@@ -99,6 +99,7 @@ def _joined(tables: Mapping[str, bytes]) -> list[dict[str, Any]]:
     curves = _grouped(tables[CURVES], ["task", "label", "seed"])
     scores = _grouped(tables[SCORES], ["task", "label", "seed", "split"])
     runs = []
+    csv.field_size_limit(LARGEST)  # Python's own limit is shorter than some texts
     for cells in csv.DictReader(io.StringIO(tables[RUNS].decode(), newline="")):
         if cells["status"] == "failed":
             runs.append(_values(FailedRecord, cells))
@@ -150,7 +151,15 @@ def _lines(runs: Sequence[RunRecord | FailedRecord]) -> bytes:
     rows = [dict(_cells(run)) for run in runs]
     columns = [*_columns(RunRecord), "error"]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    # Some versions of Python leave a lone "\r" without quotes, and then read it as a line's end.
+    returns = any("\r" in cell for row in rows for cell in row.values())
+    writer = csv.DictWriter(
+        text,
+        columns,
+        restval="",
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

@@ -72,8 +72,8 @@ def test_it_holds_the_same_records_and_the_same_report_to_the_byte(study, tmp_pa
 
 @pytest.mark.parametrize(
     "start",
-    [{"task": "reviews"}],
-    ids=["of another task"],
+    [{"task": "reviews"}, {"text": "x" * 200_000}, {"text": "one\rtwo"}],
+    ids=["of another task", "long", "with a carriage return"],
 )
 def test_whatever_a_start_says_is_read_back(study, tmp_path, start):
     found = study.result("reviews", "random", 0)
