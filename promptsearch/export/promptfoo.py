@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from promptsearch.errors import ExportError
 from promptsearch.export.certificate import Certificate
 from promptsearch.export.saved import SavedPrompt
@@ -22,6 +20,7 @@ from promptsearch.export.text import check_text, score_file, whole_text
 from promptsearch.export.variables import fill_variables, variables, with_variables
 from promptsearch.files import write_aside
 from promptsearch.models.protocol import TextModel
+from promptsearch.plain.yaml import write_yaml
 from promptsearch.tasks.task import Example
 
 CONFIG, PROMPT = "promptfooconfig.yaml", "prompt.j2"
@@ -55,7 +54,7 @@ def write_promptfoo(saved: SavedPrompt, lm: TextModel, folder: Path) -> None:
         "tests": list(_tests(saved, names)),
     }
     write_aside(folder / PROMPT, text)
-    written = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
+    written = write_yaml(config, width=100)
     write_aside(folder / CONFIG, _SCHEMA + written)
 
 

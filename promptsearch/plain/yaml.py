@@ -88,6 +88,34 @@ def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes in quotes, besides what YAML 1.1 would misread, the texts that `_Loader` would."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """The node of a text; U+0085 outside of double quotes is the end of a line."""
+        node = self.represent_str(text)
+        if _TAGS.resolve(yaml.ScalarNode, text, (True, False)) != node.tag:
+            node.style = "'"
+        if "\x85" in text:
+            node.style = '"'
+        return node
+
+
+#: Only what it says of a value's type is used.
+_TAGS = _Loader("")
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def write_yaml(values: Any, width: int) -> str:
+    """Plain values as YAML, which `read_yaml` and readers of YAML 1.1 take for the same values.
+
+    Args:
+        values: Mappings, lists, texts, numbers, booleans and None.
+        width: The number of characters after which a line is broken.
+    """
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width))
+
+
 def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
     """The plain values in a YAML document, and the line of every key.
 

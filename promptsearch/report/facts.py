@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.scheme import scheme_named
+from promptsearch.plain.yaml import write_yaml
 from promptsearch.records.results import Results
 from promptsearch.records.study import ModelRecord, StudyRecord, TaskRecord
 from promptsearch.report.notation import number, visible
@@ -161,4 +160,4 @@ def study_file(study: StudyRecord) -> str:
 
 def study_yaml(settings: Mapping[str, Any]) -> str:
     """Settings as a study file in YAML."""
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
+    return write_yaml(settings, width=120)

@@ -6,9 +6,11 @@ from dataclasses import asdict, replace
 import pytest
 
 from promptsearch.errors import PromptSearchError, RecordError, StudyError
+from promptsearch.plain.yaml import read_yaml
 from promptsearch.records.load import load_results
 from promptsearch.records.sealed import write_record
 from promptsearch.report import write_report
+from promptsearch.report.facts import study_yaml
 from promptsearch.report.slim import write_slim_record
 
 FILES = {
@@ -88,6 +90,14 @@ def test_a_slim_record_of_a_slim_record_is_the_same(study, tmp_path):
     for name in FILES:
         one, two = ((tmp_path / folder / "x" / name).read_bytes() for folder in ("one", "two"))
         assert one == two, name
+
+
+@pytest.mark.parametrize(
+    "text", ["08", "1e3", "1.5e3", "1e-3", "+.5", "null", "no", "12:30", "", "a\x85b", "one\rtwo"]
+)
+def test_a_text_of_the_study_file_is_read_as_the_same_text(text):
+    settings = {text: [text, {"answer": text}]}
+    assert read_yaml(study_yaml(settings), "study.yaml")[0] == settings
 
 
 def test_a_run_in_a_folder_of_its_own_takes_the_place_of_the_kept_one(study, tmp_path):

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from promptsearch.errors import ExportError, TaskError
 from promptsearch.export.lm_eval.read import DATA, ROWS, read_folder, task_name
 from promptsearch.export.lm_eval.rows import (
@@ -32,6 +30,7 @@ from promptsearch.export.text import check_text, whole_text
 from promptsearch.export.variables import pieces
 from promptsearch.files import write_aside
 from promptsearch.models.protocol import TextModel
+from promptsearch.plain.yaml import write_yaml
 from promptsearch.printable import brief
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.tasks.jinja import jinja_literal
@@ -85,7 +84,7 @@ def write_lm_eval(saved: SavedPrompt, lm: TextModel, folder: Path, task: Task) -
     }
     rows = [json.dumps(row_of(each, saved.template), ensure_ascii=False) for each in test.examples]
     write_aside(folder / ROWS, "\n".join(rows) + "\n")
-    written = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=10**6)
+    written = write_yaml(config, width=10**6)
     write_aside(folder / f"{name}.yaml", written)
     _check_rows(saved, lm, folder, test)
 
