@@ -13,7 +13,7 @@ from promptsearch.records.results import Results
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.events import Listener, Progress, told_to
 from promptsearch.study.execution.spread import Spread
-from promptsearch.study.finished import is_finished, note_finished
+from promptsearch.study.finished import is_finished, made_of, note_finished
 from promptsearch.study.settings.execution import at_address
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.trackers.tracking import Tracking
@@ -102,10 +102,11 @@ def _run(
     from promptsearch.study.study import Study
 
     listener = told_to(listener, *_live(config, folder, spread))
+    made = made_of(config) if told else None
     Study(config, folder, listener, write_report).run(model, task, spread)
     results = load_results(folder)
     if told:
-        note_finished(results, config)
+        note_finished(results, config, made)
     return results
 
 

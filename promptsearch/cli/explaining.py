@@ -31,19 +31,19 @@ def explain(
         log_errors_only()
     from promptsearch.report import load_results, write_models_report, write_report
     from promptsearch.study.explain import explain as explained
-    from promptsearch.study.finished import is_finished, note_finished
+    from promptsearch.study.finished import is_finished, made_of, note_finished
     from promptsearch.study.members import let_go, members
 
     folder = Path(out) if out else Path("results") / config.name
     several, count = isinstance(config.model, tuple), 0
     for member in members(config):
         home = folder / member.name if several else folder
-        finished = is_finished(home, member.config)
+        made, finished = made_of(member.config), is_finished(home, member.config)
         found = explained(member.config, home, lambda told: None if quiet else say(told))
         count += len(found.winners)
         write_report(home)
         if finished:  # the next call of `compare` has nothing more to do than before
-            note_finished(load_results(home), member.config)
+            note_finished(load_results(home), member.config, made)
         let_go()
     if several:
         write_models_report(folder)

@@ -9,10 +9,11 @@ file: every call looks at it anew.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from promptsearch.errors import FileError, RecordError
+from promptsearch.errors import FileError, PromptSearchError, RecordError
 from promptsearch.files import exists, failing, read, remove
 from promptsearch.records.explained import EXPLAINED
 from promptsearch.records.headroom import HEADROOM
@@ -30,7 +31,7 @@ from promptsearch.tasks.metrics import METRICS, named
 
 FINISHED = "finished.json"
 #: The files of a study's folder beside those of its runs: records and report.
-_FILES = (
+_LEFT = (
     *(STUDY, SLIM, RUNS, SCORES, CURVES, EXPLAINED, HEADROOM),
     *("report.md", "report.html", "runs.parquet"),
 )
@@ -56,19 +57,38 @@ def is_finished(folder: Path, config: StudyConfig) -> bool:
         return False  # whatever is wrong is found, and said, by the call that looks at all
 
 
-def note_finished(results: Results, config: StudyConfig) -> None:
+def made_of(config: StudyConfig) -> dict[str, list[int] | None] | None:
+    """The files that a study is made of, each with its stamp.
+
+    Args:
+        config: The study, of one model.
+
+    Returns:
+        Path -> bytes and time of writing, None for a file that is not there. None for the whole
+        where the study is made of anything else, too, or a file cannot be looked at.
+    """
+    try:
+        files = _files(config)
+        return None if files is None else {str(p.absolute()): _stamp(p) for p in files}
+    except PromptSearchError:
+        return None  # the study itself finds what is wrong, and says it
+
+
+def note_finished(
+    results: Results, config: StudyConfig, made: Mapping[str, list[int] | None] | None
+) -> None:
     """Leave word in a study's folder that the study is finished, where it is.
 
     Args:
         results: What the folder holds, with its report.
         config: The study, of one model.
+        made: What `made_of` said before the study read its files: these may have changed since.
     """
-    folder, known = results.folder, _made_of(config)
-    if known is None or results.failed or results.unfinished or any(r.export for r in results.runs):
+    folder = results.folder
+    if made is None or results.failed or results.unfinished or any(r.export for r in results.runs):
         remove(folder / FINISHED)
         return
-    made_of = {str(path.absolute()): _stamp(path) for path in known}
-    record = {"asked": _asked(config), "made_of": made_of, "left": _left(folder)}
+    record = {"asked": _asked(config), "made_of": made, "left": _left(folder)}
     write_record(folder / FINISHED, "finished", record)
 
 
@@ -85,7 +105,7 @@ def _left(folder: Path) -> dict[str, str]:
     """Name -> SHA-256 of records, report and exported prompts in a study's folder."""
     names = (RUN, RESULT, "best/prompt.json")
     runs = sorted(each for name in names for each in folder.glob(f"*/*/seed*/{name}"))
-    known = [folder / name for name in _FILES if exists(folder / name)]
+    known = [folder / name for name in _LEFT if exists(folder / name)]
     return {path.relative_to(folder).as_posix(): _hash(path) for path in (*known, *runs)}
 
 
@@ -102,7 +122,7 @@ def _stamp(path: Path) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _made_of(config: StudyConfig) -> list[Path] | None:
+def _files(config: StudyConfig) -> list[Path] | None:
     """The files that a study is made of; None where it is made of anything else, too."""
     proposer, metrics = config.proposer, [config.metric, config.objective]
     if not isinstance(config.model, str) or not isinstance(proposer, ProposerConfig):

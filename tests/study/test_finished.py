@@ -14,7 +14,7 @@ import yaml
 from promptsearch import LanguageModel, compare
 from promptsearch.report import load_results
 from promptsearch.study.config import load_config
-from promptsearch.study.finished import FINISHED, is_finished, note_finished
+from promptsearch.study.finished import FINISHED, is_finished, made_of, note_finished
 from promptsearch.testing.tiny import tiny_model
 
 ROWS = [
@@ -69,7 +69,7 @@ def home(made, tmp_path):
     """A copy of it that may be changed; where it was made, it would be finished."""
     shutil.copytree(made, tmp_path / "home")  # the times of files are copied, too
     config = load_config(tmp_path / "home" / "study.yaml")
-    note_finished(load_results(tmp_path / "home" / "out"), config)
+    note_finished(load_results(tmp_path / "home" / "out"), config, made_of(config))
     assert is_finished(tmp_path / "home" / "out", config)
     return tmp_path / "home"
 
@@ -111,6 +111,12 @@ def test_whatever_was_changed_is_looked_at(home, changed, how):
     assert not is_finished(home / "out", load_config(home / "study.yaml"))
 
 
+def test_what_was_changed_while_the_study_ran_is_looked_at(home):
+    config = load_config(home / "study.yaml")
+    compare(config, out=home / "new", progress=lambda _: _touched(home / "rows.jsonl"))
+    assert not is_finished(home / "new", config)
+
+
 def test_another_study_on_the_same_folder_is_made(home, monkeypatch):
     config = load_config(home / "study.yaml", ["seeds=2"])
     assert not is_finished(home / "out", config)
@@ -134,9 +140,10 @@ def test_a_study_of_what_may_change_out_of_sight_is_always_looked_at(home):
     }
     for what, overrides in changes.items():
         config = load_config(home / "study.yaml", overrides)
-        note_finished(load_results(home / "out"), config)
+        note_finished(load_results(home / "out"), config, made_of(config))
         assert not (home / "out" / FINISHED).exists(), what
     failed = home / "out" / "done" / "random" / "seed0" / "result.json"
     failed.unlink()
-    note_finished(load_results(home / "out"), load_config(home / "study.yaml"))
+    config = load_config(home / "study.yaml")
+    note_finished(load_results(home / "out"), config, made_of(config))
     assert not (home / "out" / FINISHED).exists()
