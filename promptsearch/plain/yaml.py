@@ -94,7 +94,8 @@ class _Dumper(yaml.SafeDumper):
     def represent_text(self, text: str) -> yaml.ScalarNode:
         """The node of a text; U+0085 outside of double quotes is the end of a line."""
         node = self.represent_str(text)
-        if _TAGS.resolve(yaml.ScalarNode, text, (True, False)) != node.tag:
+        tag = _TAGS.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        if tag != node.tag:
             node.style = "'"
         if "\x85" in text:
             node.style = '"'
