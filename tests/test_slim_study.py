@@ -101,3 +101,24 @@ def test_a_damaged_file_of_winners_is_named(whole, tmp_path, damage):
     with pytest.raises(PromptError, match=r"winners\.safetensors"):
         load_prompt(tmp_path / "slim" / "films" / "random" / "seed0")
     shutil.rmtree(tmp_path / "slim")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"prompt": 5}', '{"prompt": {"kind": "a"}}'])
+def test_a_damaged_winner_is_named_and_leaves_no_study(whole, tmp_path, content):
+    shutil.copytree(whole, tmp_path / "whole")
+    path = tmp_path / "whole" / "films" / "random" / "seed0" / "best" / "prompt.json"
+    good = path.read_text()
+    path.write_text(content)
+    with pytest.raises(PromptError, match=rf"{re.escape(str(path))} is damaged"):
+        write_slim_record(tmp_path / "whole", tmp_path / "slim")
+    path.write_text(good)
+    write_slim_record(tmp_path / "whole", tmp_path / "slim")
+    assert load_results(tmp_path / "slim").runs == load_results(whole).runs
+
+
+def test_numbers_of_an_earlier_winner_are_not_packed(whole, tiny, tmp_path):
+    shutil.copytree(whole, tmp_path / "whole")
+    best = tmp_path / "whole" / "films" / "prompt_tuning" / "seed0" / "best"
+    (best / f"{'0' * 20}.safetensors").write_bytes(b"earlier")
+    write_slim_record(tmp_path / "whole", tmp_path / "slim")
+    assert verify(tmp_path / "slim" / "films" / "prompt_tuning" / "seed0", tiny).same

@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from promptsearch.errors import PromptError
-from promptsearch.files import exists, read, shown, write_aside, write_json
+from promptsearch.export.schema import PromptFacts, Values, checked, read_object
+from promptsearch.files import exists, shown, write_aside, write_json
 from promptsearch.plain.json import parse_json
 from promptsearch.prompts.tensors import read_tensors
 
@@ -27,12 +28,21 @@ WINNERS, PROMPT = "winners.safetensors", "prompt.json"
 LARGEST = 32 << 10
 
 
+class _Winner(Values):
+    """What of a `prompt.json` must be right for it to be packed."""
+
+    prompt: PromptFacts
+
+
 def pack_winners(study: Path, out: Path) -> None:
     """Write the winners of a study into one file: those in folders of runs, and those in a file.
 
     Args:
         study: The study's folder.
         out: The folder of the file.
+
+    Raises:
+        PromptError: A winner is damaged.
     """
     told: dict[str, Any] = {}
     numbers: dict[str, Tensor] = {}
@@ -46,13 +56,16 @@ def pack_winners(study: Path, out: Path) -> None:
 def _exported(study: Path) -> Iterator[tuple[str, Any, dict[str, Tensor]]]:
     """The name, `prompt.json` and numbers of each export that is small enough."""
     for path in sorted(study.glob(f"*/*/seed*/best/{PROMPT}")):
-        told = parse_json(read(path))
-        kept = sorted(path.parent.glob("*.safetensors"))
+        told = read_object(path)
+        key = checked(_Winner, told, path).prompt.key
+        # Other files of numbers in the folder are those of an earlier winner.
+        numbers = path.with_name(f"{key}.safetensors")
+        kept = exists(numbers)
         if ("ids" in told["prompt"] or "texts" in told["prompt"]) or (
-            kept and kept[0].stat().st_size <= LARGEST
+            kept and numbers.stat().st_size <= LARGEST
         ):
             name = "/".join(path.relative_to(study).parts[:3])
-            yield name, told, read_tensors(kept[0]) if kept else {}
+            yield name, told, read_tensors(numbers) if kept else {}
 
 
 def packed_winners(study: Path) -> set[str]:

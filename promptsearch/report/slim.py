@@ -7,7 +7,7 @@ from pathlib import Path
 
 from promptsearch.errors import StudyError
 from promptsearch.export.winners import pack_winners
-from promptsearch.files import exists, shown, write_aside
+from promptsearch.files import exists, remove, shown, write_aside
 from promptsearch.records.explained import EXPLAINED
 from promptsearch.records.headroom import HEADROOM
 from promptsearch.records.load import STUDY, load_results
@@ -40,13 +40,13 @@ def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
     Raises:
         StudyError: The folder is no study's, or `out` holds one.
         RecordError: One of its files is damaged.
+        PromptError: A winner is damaged.
     """
     if is_of_models(folder):
         return _write_members(folder, out, command)
     results = load_results(folder)
     if exists(out / STUDY):
         raise StudyError(f"{shown(out)} holds a study already: name a new folder with --out")
-    write_record(out / STUDY, "study", asdict(results.study))
     write_aside(out / "study.yaml", study_file(results.study))
     pack_winners(folder, out)
     command = command or f"promptsearch compare study.yaml --out {out.resolve().name}"
@@ -55,8 +55,14 @@ def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
         write_record(out / EXPLAINED, "explained", asdict(results.explained))
     if results.headroom is not None:
         write_record(out / HEADROOM, "headroom", asdict(results.headroom))
+    # Written last: a call that failed before has left no study, so that it can be made again.
+    write_record(out / STUDY, "study", asdict(results.study))
     path = out / "report.md"
-    write_aside(path, to_markdown(load_results(out)))
+    try:
+        write_aside(path, to_markdown(load_results(out)))
+    except BaseException:
+        remove(out / STUDY)
+        raise
     return path
 
 

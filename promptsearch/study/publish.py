@@ -117,6 +117,7 @@ def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -
     Raises:
         ExportError: The loaded prompt scores differently.
     """
+    remove(folder)  # an earlier call may have been stopped after it wrote another winner
     examples = arena.task.splits["select"].examples[:PROBE]
     example, task = examples[0], arena.task
     saved = SavedPrompt(
