@@ -419,6 +419,13 @@ def test_what_cannot_be_read_is_named(folder, name):
         read_lm_eval(put(folder, text), folder)
 
 
+def test_documents_that_are_the_same_leave_too_few_to_solve(folder):
+    write_rows(folder / "test.jsonl", [DOCUMENTS[18], DOCUMENTS[18], DOCUMENTS[19]])
+    text = TASKS["first examples"].replace("fewshot_config: {sampler: first_n}\n", "")
+    with pytest.raises(TaskError, match="num_fewshot is 2, and only 1 documents are other"):
+        read_lm_eval(put(folder, text), folder)
+
+
 def test_a_name_needs_the_package(folder, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(TaskError, match="'sciq' is no file, and the package lm-eval, which brings"):

@@ -79,7 +79,7 @@ class Contexts:
         """
         reading, config = self._reading, self._file.config
         parts = [reading.description(document, place)]
-        parts += [self._solved(each, place) for each in self._drawn(document)]
+        parts += [self._solved(each, place) for each in self._drawn(document, place)]
         question, prefix = reading.question(document, place), reading.prefix(document, place)
         parts += [question, _between(question, prefix, config.target_delimiter), prefix]
         return "".join(parts)
@@ -91,7 +91,7 @@ class Contexts:
             return self._file.config.target_delimiter + answer
         return _between(prefix, answer, " ") + answer
 
-    def _drawn(self, document: Document) -> Sequence[Document]:
+    def _drawn(self, document: Document, place: str) -> Sequence[Document]:
         """The documents that are solved before this one."""
         if not self._count:
             return ()
@@ -101,7 +101,13 @@ class Contexts:
             return self._random.sample(self._pool, self._count)
         found = list(self._others(self._random.sample(self._pool, self._count + 1), document))
         if len(found) < self._count:  # several are the same as this one
-            found = self._random.sample(list(self._others(self._pool, document)), self._count)
+            others = list(self._others(self._pool, document))
+            if len(others) < self._count:
+                raise TaskError(
+                    f"{place}: num_fewshot is {self._count}, and only {len(others)} documents are "
+                    "other than this one: take away those that stand twice, or lower num_fewshot"
+                )
+            found = self._random.sample(others, self._count)
         return found[: self._count]
 
     def _others(self, pool: Iterable[Document], document: Document) -> Iterator[Document]:
