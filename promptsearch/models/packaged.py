@@ -100,6 +100,7 @@ def _convert(folder: Path) -> None:
 def _download(folder: Path) -> Path:
     command = [
         sys.executable,
+        "-P",  # the current folder may hold another pip
         "-m",
         "pip",
         "download",

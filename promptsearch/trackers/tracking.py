@@ -122,7 +122,8 @@ class _Process:
         self._lost = False
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "promptsearch.trackers.process"],
+            # Without `-P` it would look for modules in the current folder first.
+            [sys.executable, "-P", "-m", "promptsearch.trackers.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

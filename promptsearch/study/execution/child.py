@@ -37,7 +37,8 @@ class Child:
     ) -> None:
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            # Without `-P` it would look for modules in the current folder first.
+            [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
