@@ -10,6 +10,8 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
+
 from promptsearch.study.execution.lease import DEAD, LEASES, Lease, elsewhere, held
 
 
@@ -89,3 +91,19 @@ def test_a_file_that_says_nothing_holds_nothing(tmp_path):
         lease = Lease(tmp_path, "x")
         assert lease.take() is None
         lease.release()
+
+
+def test_a_holder_lives_though_the_clock_was_set(tmp_path, monkeypatch):
+    assert Lease(tmp_path, "x").take() is None
+    began, booted = psutil.Process.create_time, psutil.boot_time
+    # Both come from the same clock: a system counts from its start.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: began(process) + 3600)
+    monkeypatch.setattr(psutil, "boot_time", lambda: booted() + 3600)
+    assert Lease(tmp_path, "x").take() is not None
+
+
+def test_works_with_long_names_have_leases_of_their_own(tmp_path):
+    names = [f"{'t' * 100}/{'+' * 99}{end}/seed{seed}" for end in "ab" for seed in (0, 1)]
+    leases = [Lease(tmp_path, name) for name in names]
+    assert [lease.take() for lease in leases] == [None] * 4
+    assert all(Lease(tmp_path, name).take() is not None for name in names)

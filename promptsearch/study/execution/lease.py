@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
@@ -33,6 +34,8 @@ from promptsearch.plain.json import parse_json
 
 #: The seconds between two signs of life, and those after which a silent holder is dead.
 BEAT, DEAD = 15.0, 120.0
+#: The most characters of a file's name before what tells holders apart.
+_LONGEST = 150
 #: The folder of a study that holds the leases.
 LEASES = ".leases"
 
@@ -46,7 +49,7 @@ class Holder:
         machine: The machine's name.
         since: When it took the lease, with the time zone.
         place: What tells machines with the same name and process numbers apart.
-        begun: When the process began, in seconds since 1970.
+        begun: When the process began, in seconds since the machine was started.
     """
 
     process: int
@@ -66,8 +69,7 @@ class Holder:
         try:
             found = psutil.Process(self.process)
             return bool(
-                abs(found.create_time() - self.begun) < 1.0
-                and found.status() != psutil.STATUS_ZOMBIE
+                abs(_begun(found) - self.begun) < 1.0 and found.status() != psutil.STATUS_ZOMBIE
             )
         except psutil.NoSuchProcess:
             return False
@@ -86,7 +88,7 @@ class Lease:
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
         self._name = name
-        self._stem = quote(name, safe=" ")
+        self._stem = _stem(name)
         self._mine: Path | None = None
         self._ended = threading.Event()
 
@@ -260,8 +262,22 @@ def _myself() -> Holder:
         machine=platform.node(),
         since=datetime.now().astimezone().isoformat(" ", "seconds"),
         place=_place(),
-        begun=psutil.Process().create_time(),
+        begun=_begun(psutil.Process()),
     )
+
+
+def _begun(process: psutil.Process) -> float:
+    """When a process began, in seconds since the start of the machine: its clock may be set."""
+    booted = psutil.boot_time()  # first: older versions of psutil use it for the other, too
+    return float(process.create_time() - booted)
+
+
+def _stem(name: str) -> str:
+    """The name of a work as that of a file, which may not be long, cut to what stays its own."""
+    stem = quote(name, safe=" +")
+    if len(stem) <= _LONGEST:
+        return stem
+    return f"{stem[:100]}-{sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _place() -> str:
