@@ -674,6 +674,14 @@ def test_a_mapping_is_checked_like_a_file_and_left_alone() -> None:
         parse_config({**data, "budget": "x"})
 
 
+@pytest.mark.parametrize(
+    "name", ["runs.csv", "Curves.parquet", "finished.json", "winners.safetensors", "study.yaml"]
+)
+def test_a_task_is_not_called_like_a_file_of_the_study(folder: Path, name: str) -> None:
+    with pytest.raises(StudyError, match="expected another name"):
+        load(STUDY.replace("task:\n", f"task:\n  name: {name}\n"))
+
+
 def test_the_schema_knows_every_key_and_both_forms_of_tasks_and_models() -> None:
     schema = config_schema()
     assert set(KNOWN.split(", ")) == set(schema["properties"])

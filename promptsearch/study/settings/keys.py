@@ -17,7 +17,9 @@ from promptsearch.tasks.notation import LONGEST_PROMPT
 MOST = 10**15
 #: Names that a folder cannot have everywhere, or that stand in a study's folder already.
 _TAKEN = re.compile(
-    r"(con|prn|aux|nul|com\d|lpt\d|pools|study\.json|report\.(md|html)|runs\.parquet)",
+    r"con|prn|aux|nul|com\d|lpt\d|pools|study\.(json|yaml)|report\.(md|html)"
+    r"|(runs|scores|curves)\.(csv|parquet)|winners\.safetensors"
+    r"|(slim|finished|explained|headroom|models|transfer)\.json",
     re.IGNORECASE,
 )
 
