@@ -150,3 +150,12 @@ def test_the_next_call_tries_the_export_again(tiny, films, tmp_path, off):
     assert result(tmp_path, "prompt_tuning") == {**before, "export": None}
     assert not (run / "unexported").exists() and verify(run, tiny).same
     assert "no export" not in (tmp_path / "report.md").read_text()
+
+
+def test_winners_of_words_are_exported_again_and_started_from_too(tiny, films, tmp_path, off):
+    start = {"coordinate": {"start": {"run": "random"}}}
+    results = compare(study("random", start), out=tmp_path, model=tiny, task=films)
+    assert not results.failed and all(run.export for run in results.runs)
+    off.undo()
+    results = compare(study("random", start), out=tmp_path, model=tiny, task=films)
+    assert not any(run.export for run in results.runs)

@@ -7,6 +7,7 @@ then holds the reason under `export`, and the numbers of a trained prompt lie in
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -102,7 +103,8 @@ def winner_of(run: Path, result: RunRecord) -> Prompt:
     """
     if result.export is None:
         return load_prompt(run).prompt
-    return prompt_from_json(asdict(result.winner), run / UNEXPORTED)
+    told = json.loads(json.dumps(asdict(result.winner)))  # as in a file: tuples are lists
+    return prompt_from_json(told, run / UNEXPORTED)
 
 
 def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -> None:
