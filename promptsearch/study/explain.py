@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from promptsearch.errors import StudyError
-from promptsearch.export.saved import load_prompt
 from promptsearch.prompts.kinds import KINDS
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.explained import (
@@ -32,6 +31,7 @@ from promptsearch.study.arena import Arena
 from promptsearch.study.changes import changes_of, pieces_of
 from promptsearch.study.execution.lease import owned
 from promptsearch.study.prepare import Prepared, prepare
+from promptsearch.study.publish import winner_of
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.share import share_of
 
@@ -104,7 +104,7 @@ def _explained(arena: Arena, run: RunRecord, folder: Path) -> ExplanationRecord:
     Raises:
         StudyError: The winner does not score as the record says.
     """
-    winner = load_prompt(folder / run.task / run.label / f"seed{run.seed}").prompt
+    winner = winner_of(folder / run.task / run.label / f"seed{run.seed}", run)
     pieces = pieces_of(winner, arena.space, arena.template, arena.lm)
     changes = changes_of(pieces, np.random.default_rng(run.seed))
     prompts: list[Prompt] = [winner, *(change.prompt for change in changes)]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from promptsearch import HardPrompt, TextPrompt, compare, load_prompt
 from promptsearch.cli import app
-from promptsearch.errors import RecordError, StudyError
+from promptsearch.errors import ExportError, RecordError, StudyError
 from promptsearch.records.explained import EXPLAINED
 from promptsearch.records.load import load_results
 from promptsearch.report import write_report
@@ -67,7 +67,7 @@ def test_the_winner_of_each_search_is_scored_without_its_pieces(made):
 def test_it_is_in_the_report_and_the_slim_record_and_is_not_made_twice(made, tmp_path, monkeypatch):
     config, folder = made
     explain(config, folder, lambda told: None)
-    monkeypatch.setattr("promptsearch.study.explain.load_prompt", None)  # nothing is left to score
+    monkeypatch.setattr("promptsearch.study.explain.winner_of", None)  # nothing is left to score
     explain(config, folder, lambda told: None)
     results = load_results(folder)
     for page in (to_markdown(results), to_html(results)):
@@ -94,6 +94,18 @@ def test_the_command_leaves_a_finished_study_finished(home, tmp_path):
     assert (done.exit_code, done.stdout) == (0, ""), done.stderr
     assert is_finished(tmp_path / "s", config)
     assert "What makes winners win" in (tmp_path / "s" / "report.md").read_text("utf-8")
+
+
+def test_a_winner_whose_export_failed_is_explained_from_its_record(study, tmp_path, monkeypatch):
+    def fail(*given):
+        raise ExportError("no export")
+
+    config = study(strategies=["random"], seeds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("promptsearch.study.publish.export_best", fail)
+        compare(config, out=tmp_path)
+    (found,) = explain(config, tmp_path, lambda told: None).winners
+    assert found.label == "random" and found.changes
 
 
 def test_another_study_is_refused(made, study, tmp_path):
