@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -184,10 +184,13 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
 
     Where it was made, and what was measured then, stays.
     """
-    settings = {_label(row): row for row in before.settings["strategies"]}
-    settings |= {_label(row): row for row in now.settings["strategies"]}
-    seeds = sorted({*before.seeds, *now.seeds})
-    grown: dict[str, Any] = {"strategies": list(settings.values()), "seeds": seeds}
+    # Rows may run with the first seeds alone, so that those which were first stay first.
+    seeds = list(dict.fromkeys([*before.seeds, *now.seeds]))
+    grown: dict[str, Any] = {
+        "strategies": _merged(before.settings["strategies"], now.settings["strategies"], _label),
+        "tasks": _merged(before.settings["tasks"], now.settings["tasks"], _task_name),
+        "seeds": seeds,
+    }
     if isinstance(length := now.settings["length"], list):
         grown["length"] = sorted({*before.settings["length"], *length})
     known = {
@@ -258,6 +261,18 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
                 f"of {known.pool} tokens",
                 f"of {task.pool} others",
             )
+
+
+def _merged(before: list[Any], now: list[Any], name: Callable[[Any], str]) -> list[Any]:
+    """Entries of earlier calls and of this one, by name; this one's win."""
+    return list(
+        ({name(each): each for each in before} | {name(each): each for each in now}).values()
+    )
+
+
+def _task_name(task: str | dict[str, Any]) -> str:
+    """The name of a task of the study file, as the settings hold it."""
+    return task if isinstance(task, str) else str(task["name"])
 
 
 def _label(row: dict[str, dict[str, Any]]) -> str:

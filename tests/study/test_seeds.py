@@ -34,3 +34,21 @@ def test_a_row_that_starts_from_another_has_no_more_seeds_than_that_one(tiny, tm
     start = {"coordinate": {"budget": 4_000, "start": {"run": "random"}}}
     with pytest.raises(StudyError, match="runs with 3 seeds and starts from 'random', which runs"):
         compare(told(one, start), out=tmp_path, model=tiny, task=tiny_task())
+
+
+def test_the_first_seeds_stay_first_when_a_study_grows(tiny, tmp_path):
+    one = {"random": {"seeds": 1, "budget": 4_000}}
+    compare(told(one, seeds=[5, 1]), out=tmp_path, model=tiny, task=tiny_task())
+    found = compare(told(one, seeds=[5, 2]), out=tmp_path, model=tiny, task=tiny_task())
+    assert seeds(tmp_path) == ["random/seed5"]
+    assert found.study.seeds == found.study.settings["seeds"] == [5, 1, 2]
+    assert "of 1 seeds" not in (tmp_path / "report.md").read_text()
+
+
+def test_tasks_of_earlier_calls_stay_in_the_settings(study, tmp_path):
+    """Who exports the rows of a test split reads there where they come from."""
+    rows, config = [{"manual": {"prompts": ["good"]}}], study()
+    for name in ("one", "two", "one"):
+        task = {**config.tasks[0].model_dump(mode="json", exclude_none=True), "name": name}
+        found = compare(study(strategies=rows, seeds=1, task=task), out=tmp_path)
+    assert [task["name"] for task in found.study.settings["tasks"]] == ["one", "two"]
