@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ class Cell:
         facts = waiting_facts(self.run)
         return replace(self.at, stage="waiting", budget=self.run.budget, facts=facts)
 
+    def check(self) -> None:
+        """See that the run may be gone on with, before anything is made or written.
+
+        The winner that it starts from is seen when it begins, and so is damage in its folder.
+
+        Raises:
+            StudyError: The folder holds a run made with other settings.
+        """
+        with suppress(RecordError):
+            ended = self._ended(self.run)
+            done = ended if isinstance(ended, RunRecord) else None
+            if self.run.source is None and self._fixed(done):
+                self._check_settings(self.run.settings(None), done)
+
     def execute(self, cache: ScoreCache) -> None:
         """Make the run, or go on with it; one that is done stays as it is.
 
@@ -103,8 +118,7 @@ class Cell:
                 self._fail(error)
             return
         settings = run.settings(start)
-        if exists(run.folder / "evaluations.jsonl") or done:
-            # A run that failed before may be corrected.
+        if self._fixed(done):
             self._check_settings(settings, done)
         told = begun_facts(settings, run.arena.task.name, self.study)
         if done:
@@ -170,29 +184,37 @@ class Cell:
             return load_run(run.folder / RESULT, self.study)
         return self.kept.get((run.arena.task.name, run.label, run.seed))
 
-    def _check_settings(self, settings: SettingsRecord, ended: RunRecord | None) -> None:
+    def _fixed(self, done: RunRecord | None) -> bool:
+        """Whether the settings may not change; a run that failed before may be corrected."""
+        return done is not None or exists(self.run.folder / "evaluations.jsonl")
+
+    def _check_settings(self, settings: SettingsRecord, done: RunRecord | None) -> None:
         """See that the run is gone on with as it was begun.
 
         Args:
             settings: The settings as they are now.
-            ended: How it ended before, where it did: that tells its settings, too.
+            done: How it ended before, where it did: that tells its settings, too.
         """
-        folder = self.run.folder
-        if exists(folder / RUN):
-            before = load_begun(folder / RUN).settings
-        elif ended is not None:  # all but the length of its prompts, and what it started from
-            before = replace(ended.told(settings.length), start=settings.start)
+        if differing := self._differing(settings, done):
+            key, old, new = differing
+            raise StudyError(
+                f"{self.run.folder} holds a run made with other settings: {key} was {old!r}, now "
+                f"it is {new!r}. Give the row another label, or name another folder with --out."
+            )
+
+    def _differing(
+        self, settings: SettingsRecord, done: RunRecord | None
+    ) -> tuple[str, Any, Any] | None:
+        """The first setting that is another one than the run was begun with: key, old, new."""
+        if exists(self.run.folder / RUN):
+            before = load_begun(self.run.folder / RUN).settings
+        elif done is not None:  # all but the length of its prompts, and what it started from
+            before = replace(done.told(settings.length), start=settings.start)
         else:
-            return
+            return None
         told = asdict(before)
-        # As it would be read back: tuples are lists.
-        for key, value in json.loads(json.dumps(asdict(settings))).items():
-            if told[key] != value:
-                raise StudyError(
-                    f"{folder} holds a run made with other settings: {key} was "
-                    f"{told[key]!r}, now it is {value!r}. Give the row another label, or "
-                    "name another folder with --out."
-                )
+        now = json.loads(json.dumps(asdict(settings)))  # as it would be read back: tuples are lists
+        return next(((key, told[key], new) for key, new in now.items() if told[key] != new), None)
 
     def _winner_of(self, run: Run) -> Beginning:
         """What another run starts from: the winner of a finished one.

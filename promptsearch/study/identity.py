@@ -13,7 +13,6 @@ from promptsearch.files import exists, shown
 from promptsearch.records.ledger import PRICES
 from promptsearch.records.load import RUN, STUDY, load_study
 from promptsearch.records.provenance import commit, machine, own_version, versions
-from promptsearch.records.sealed import write_record
 from promptsearch.records.signature import signature
 from promptsearch.records.study import (
     ModelRecord,
@@ -37,9 +36,9 @@ SHOWN, LONGEST = 5, 2_000
 
 
 def settle(folder: Path, prepared: Prepared, spread: Spread) -> StudyRecord:
-    """Compare a study with what the folder holds, and write `study.json`.
+    """Compare a study with what the folder holds.
 
-    New strategies, seeds and tasks extend a study.
+    New strategies, seeds and tasks extend a study. Nothing is written: its runs may be refused yet.
 
     Args:
         folder: The study's folder.
@@ -47,7 +46,7 @@ def settle(folder: Path, prepared: Prepared, spread: Spread) -> StudyRecord:
         spread: Which processes make the cells; where there are several, all have the same code.
 
     Returns:
-        What `study.json` holds now.
+        What `study.json` is to hold.
 
     Raises:
         StudyError: The folder holds runs made with other settings, or with other code.
@@ -90,9 +89,7 @@ def settle(folder: Path, prepared: Prepared, spread: Spread) -> StudyRecord:
         if task.name not in known
     }
     about = replace(about, tasks=about.tasks | measured)
-    about = replace(about, signature=signature(about))
-    write_record(path, "study", asdict(about))
-    return about
+    return replace(about, signature=signature(about))
 
 
 def _about(prepared: Prepared) -> StudyRecord:

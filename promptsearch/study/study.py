@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -19,8 +19,9 @@ from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
 from promptsearch.records.cache import ScoreCache
-from promptsearch.records.load import RESULT, load_kept
+from promptsearch.records.load import RESULT, STUDY, load_kept
 from promptsearch.records.run import FailedRecord, RunRecord
+from promptsearch.records.sealed import write_record
 from promptsearch.study.cell import Cell, cells_of
 from promptsearch.study.events import Progress, told_to
 from promptsearch.study.execution import in_process
@@ -152,14 +153,18 @@ class Study:
                 raise trouble.down
 
     def _cells(self, prepared: Prepared, spread: Spread) -> list[Cell]:
-        """All cells, the folder's record being that of this study."""
+        """All cells; the folder's record becomes that of this study, once none is refused."""
         if prepared.prunings:
             self._tell("loading", "finding the words of most influence")
             prepared = prepared.pruned(self._folder)
         record = settle(self._folder, prepared, spread)
         kept = load_kept(self._folder, record)
+        cells = cells_of(list(prepared.runs(self._folder)), record, self._progress, kept)
+        for cell in cells:
+            cell.check()
+        write_record(self._folder / STUDY, "study", asdict(record))
         self._tell_what_is_lost(kept.values())
-        return cells_of(list(prepared.runs(self._folder)), record, self._progress, kept)
+        return cells
 
     def _cluster(self, spread: Spread) -> AbstractContextManager[Cluster | None]:
         """A context with the cluster whose machines make the cells, where there is one."""

@@ -596,6 +596,16 @@ def test_a_run_that_failed_before_it_scored_may_be_corrected(tiny, films, tmp_pa
     assert not found.failed and found.runs[0].options == {"text": None}
 
 
+def test_a_refused_call_leaves_the_record_of_the_study_as_it_is(tiny, films, tmp_path):
+    compare(study([MANUAL]), out=tmp_path, model=tiny, task=films)
+    before = (tmp_path / "study.json").read_bytes()
+    with pytest.raises(StudyError, match="options was"):
+        rows = ["random", {"manual": {"prompts": ["other"]}}]
+        compare(study(rows), out=tmp_path, model=tiny, task=films)
+    assert (tmp_path / "study.json").read_bytes() == before
+    assert not (tmp_path / "films" / "random").exists()
+
+
 def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow(
     tiny, films, tmp_path
 ):
