@@ -120,6 +120,8 @@ class Cell:
         settings = run.settings(start)
         if self._fixed(done):
             self._check_settings(settings, done)
+        elif exists(run.folder / "proposals.jsonl") and self._differing(settings, done):
+            self._discard("proposals.jsonl")  # they answer what would not be asked now
         told = begun_facts(settings, run.arena.task.name, self.study)
         if done:
             export_again(run.arena, done, run.folder)

@@ -606,6 +606,22 @@ def test_a_refused_call_leaves_the_record_of_the_study_as_it_is(tiny, films, tmp
     assert not (tmp_path / "films" / "random").exists()
 
 
+def test_what_was_proposed_for_other_settings_is_not_used_again(tiny, films, tmp_path, monkeypatch):
+    def work(longest, out):
+        rows = [{"llm_proposed": {"longest": longest}}]
+        found = compare(study(rows), out=out, model=tiny, task=films)
+        return without_times(results_of(out)), found.failed
+
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunLog, "append", stop)
+        work(4, tmp_path / "a")
+    assert list((tmp_path / "a").rglob("proposals.jsonl"))
+    assert work(5, tmp_path / "a") == work(5, tmp_path / "b")
+
+
 def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow(
     tiny, films, tmp_path
 ):
