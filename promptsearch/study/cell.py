@@ -124,6 +124,7 @@ class Cell:
             self._discard("proposals.jsonl")  # they answer what would not be asked now
         told = begun_facts(settings, run.arena.task.name, self.study)
         if done:
+            self._discard()  # a kill after the result left it
             export_again(run.arena, done, run.folder)
             self._tell("done", message="in an earlier call", facts=done_facts(done, told))
             return

@@ -622,6 +622,15 @@ def test_what_was_proposed_for_other_settings_is_not_used_again(tiny, films, tmp
     assert work(5, tmp_path / "a") == work(5, tmp_path / "b")
 
 
+def test_a_run_that_is_done_keeps_no_checkpoint(tiny, films, tmp_path):
+    compare(study([MANUAL]), out=tmp_path, model=tiny, task=films)
+    run = tmp_path / "films" / "manual" / "seed0"
+    (run / "state.safetensors").write_bytes(b"large")
+    (run / "finalists").mkdir()
+    compare(study([MANUAL]), out=tmp_path, model=tiny, task=films)
+    assert not (run / "state.safetensors").exists() and not (run / "finalists").exists()
+
+
 def test_a_sweep_runs_every_strategy_at_every_length_and_texts_once_and_may_grow(
     tiny, films, tmp_path
 ):
