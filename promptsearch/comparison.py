@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptsearch.errors import StudyError
-from promptsearch.records.load import load_results
+from promptsearch.files import exists, shown
+from promptsearch.records.load import STUDY, load_results
 from promptsearch.records.models import ModelsResults, is_of_models, load_models
 from promptsearch.records.results import Results
 from promptsearch.study.config import load_config, parse_config
@@ -70,6 +71,7 @@ def compare(
             given.setdefault("task", task.name)
         config = parse_config(given)
     folder = Path(out) if out else Path("results") / config.name
+    _check_folder(folder, several=isinstance(config.model, tuple))
     cluster = config.execution.ray
     if ray is not None:
         cluster = at_address(cluster, ray)
@@ -83,6 +85,16 @@ def compare(
             "give one model as an object"
         )
     return _run_each(config, folder, progress, spread, task)
+
+
+def _check_folder(folder: Path, *, several: bool) -> None:
+    """Refuse a folder with results of the other form of study, which would hide the new ones."""
+    if exists(folder / STUDY) if several else is_of_models(folder):
+        held, given = ("one model", "several") if several else ("several models", "one")
+        raise StudyError(
+            f"{shown(folder)} holds a study of {held}, and {given} would be run here: name another "
+            "folder with --out"
+        )
 
 
 def _run(

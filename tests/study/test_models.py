@@ -111,6 +111,19 @@ def test_where_no_model_can_be_loaded_the_study_says_why(place, films, tmp_path)
     assert "gone" in first.error and "lost" in second.error
 
 
+@pytest.mark.parametrize(
+    ("record", "models", "held"),
+    [("study.json", ("small", "large"), "one model"), ("models.json", "small", "several models")],
+)
+def test_a_folder_with_the_other_form_of_study_is_refused(
+    place, films, tmp_path, record, models, held
+):
+    (tmp_path / record).write_text("{}")
+    with pytest.raises(StudyError, match=f"holds a study of {held}, .*another folder with --out"):
+        compare(keys(place, models), out=tmp_path, task=films)
+    assert [path.name for path in tmp_path.iterdir()] == [record]
+
+
 def test_what_is_wrong_whatever_the_model_is_said_before_one_is_loaded(
     place, films, tmp_path, monkeypatch
 ):
