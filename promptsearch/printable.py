@@ -6,7 +6,9 @@ Nothing in it moves the cursor, changes colours or turns the reading direction.
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,12 +34,25 @@ def printable_json(value: Any, default: Callable[[Any], str] | None = None) -> s
     """JSON on one line, which is safe to look at and holds the same values when it is read again.
 
     Args:
-        value: A value that JSON can hold.
+        value: A value that JSON can hold; a number that is not finite becomes null, one of numpy's
+            the number that it is.
         default: A function from a value that JSON cannot hold to its text.
     """
-    text = json.dumps(value, ensure_ascii=False, default=default)
+    text = json.dumps(_plain(value), ensure_ascii=False, default=default)
     # Characters that cannot be seen stand only within strings, where JSON's escapes mean the same.
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def _plain(value: Any) -> Any:
+    """The same value without numbers that JSON does not know."""
+    numpy = sys.modules.get("numpy")  # without it there are none of its numbers
+    if numpy is not None and isinstance(value, numpy.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def brief(value: object, limit: int = 80) -> str:

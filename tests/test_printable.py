@@ -10,6 +10,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,11 @@ def test_nothing_but_what_can_be_seen_is_left_and_what_could_be_seen_stays(text:
 )
 def test_json_means_the_same_and_can_be_looked_at(value: object) -> None:
     assert json.loads(printable_json(value)) == value and not hidden(printable_json(value))
+
+
+def test_json_holds_no_number_that_json_does_not_know() -> None:
+    row = {"a": float("nan"), "b": [np.int64(3), np.float32(0.5), np.bool_(True)], "c": (np.inf,)}
+    assert printable_json(row, default=str) == '{"a": null, "b": [3, 0.5, true], "c": [null]}'
 
 
 def test_a_long_or_large_value_is_cut() -> None:
