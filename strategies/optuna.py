@@ -18,7 +18,7 @@ and draws new ones uniformly: it needs no shortlist and takes integers, indices 
 
 Beats random on the planted objectives `separable` and `pairwise`; TPE does in nine of ten searches
 of 300 evaluations. On tables of a real model's losses (`results/tables`) neither sampler beats it
-with more than 15 of 20 seeds within 200 evaluations; `bayesian` and `coordinate` do.
+with more than 16 of 20 seeds within 200 evaluations; `bayesian` and `coordinate` do.
 
 The leading coordinates of the tokens' embeddings in place of categories, with the nearest word for
 each point, were tried with Optuna's CMA-ES and found no better prompts there than random.
