@@ -27,10 +27,7 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/promptsearch compare examples/demo.yaml --out $(DEMO)
 
-test: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy -n 2
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 coverage: $(VENV)/.installed-dev

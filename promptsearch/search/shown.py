@@ -41,19 +41,13 @@ class Shown:
             count: The number of tokens.
         """
         cut = max(0, len(self.ids) - count)
+        pairs = zip(self.answers, self.examples, strict=True)
+        kept = [(answer, example) for answer, example in pairs if answer.stop > cut]
         return Shown(
             self.ids[cut:],
             frozenset(place - cut for place in self.inputs if place >= cut),
-            tuple(
-                range(max(0, answer.start - cut), answer.stop - cut)
-                for answer in self.answers
-                if answer.stop > cut
-            ),
-            tuple(
-                example
-                for example, answer in zip(self.examples, self.answers, strict=True)
-                if answer.stop > cut
-            ),
+            tuple(range(max(0, answer.start - cut), answer.stop - cut) for answer, _ in kept),
+            tuple(example for _, example in kept),
         )
 
 

@@ -262,9 +262,7 @@ def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, A
 
 def _merged(before: list[Any], now: list[Any], name: Callable[[Any], str]) -> list[Any]:
     """Entries of earlier calls and of this one, by name; this one's win."""
-    return list(
-        ({name(each): each for each in before} | {name(each): each for each in now}).values()
-    )
+    return list({name(each): each for each in (*before, *now)}.values())
 
 
 def _task_name(task: str | dict[str, Any]) -> str:
