@@ -11,6 +11,7 @@ import sys
 import warnings
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.weights import TunedPrompt, Weights
 from promptsearch.scoring import Engine
 from promptsearch.scoring.chat_template import render
+from promptsearch.search import books
 from promptsearch.search.encoders import attention_maps
 from promptsearch.tasks.task import Example, Split, Task
 from promptsearch.tasks.template import Template
@@ -57,6 +59,12 @@ def no_waiting_for_the_disk():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)
         yield
+
+
+@pytest.fixture
+def unguarded(monkeypatch):
+    """Nothing watches the library's code, which takes longer than scores without an LM."""
+    monkeypatch.setattr(books, "Guard", lambda: SimpleNamespace(check=lambda: None))
 
 
 @pytest.fixture(scope="module")

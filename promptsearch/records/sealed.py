@@ -89,6 +89,12 @@ def write_record(path: Path, kind: str, data: Mapping[str, Any]) -> None:
     write_json(path, seal(data))
 
 
+def as_read(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as they are read back from a file: keys are strings, tuples are lists."""
+    found: dict[str, Any] = json.loads(json.dumps(data))
+    return found
+
+
 def read_record(path: Path, kind: str, remedy: str) -> dict[str, Any]:
     """Read a document that `write_record` wrote.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ from promptsearch.records.run import (
     RunRecord,
     SettingsRecord,
 )
-from promptsearch.records.sealed import write_record
+from promptsearch.records.sealed import as_read, write_record
 from promptsearch.records.signature import short_signature
 from promptsearch.records.study import StudyRecord
 from promptsearch.search.books import Books
@@ -215,8 +214,7 @@ class Cell:
             before = replace(done.told(settings.length), start=settings.start)
         else:
             return None
-        told = asdict(before)
-        now = json.loads(json.dumps(asdict(settings)))  # as it would be read back: tuples are lists
+        told, now = asdict(before), as_read(asdict(settings))
         return next(((key, told[key], new) for key, new in now.items() if told[key] != new), None)
 
     def _winner_of(self, run: Run) -> Beginning:

@@ -7,7 +7,6 @@ then holds the reason under `export`, and the numbers of a trained prompt lie in
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from promptsearch.records.load import RESULT
 from promptsearch.records.measured import ExamplesRecord
 from promptsearch.records.metrics import limits, shares_of
 from promptsearch.records.run import NoExportRecord, RunRecord
-from promptsearch.records.sealed import write_record
+from promptsearch.records.sealed import as_read, write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.statistics import Sample, interval
 from promptsearch.study.arena import Arena
@@ -103,8 +102,7 @@ def winner_of(run: Path, result: RunRecord) -> Prompt:
     """
     if result.export is None:
         return load_prompt(run).prompt
-    told = json.loads(json.dumps(asdict(result.winner)))  # as in a file: tuples are lists
-    return prompt_from_json(told, run / UNEXPORTED)
+    return prompt_from_json(as_read(asdict(result.winner)), run / UNEXPORTED)
 
 
 def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -> None:

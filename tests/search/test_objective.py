@@ -7,7 +7,6 @@ import itertools
 import math
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +28,6 @@ from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.scoring.protocol import Adds
-from promptsearch.search import books
 from promptsearch.search.books import books_of
 from promptsearch.search.objective import FINALISTS, FREE_PROPOSALS, Objective
 from promptsearch.testing.planted import PlantedScorer
@@ -279,9 +277,7 @@ def test_a_full_cache_gives_the_same_numbers_and_is_charged(asked, share, reserv
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-def test_a_thousand_free_proposals_in_a_row_end_the_run(batch, monkeypatch):
-    # To look at the library's code two thousand times takes longer than all else here.
-    monkeypatch.setattr(books, "Guard", lambda: SimpleNamespace(check=lambda: None))
+def test_a_thousand_free_proposals_in_a_row_end_the_run(batch, unguarded):
     objective = scorer().objective()
     known = [objective.space.prompt(row) for row in PROMPTS[:batch]]
     objective.evaluate(known)

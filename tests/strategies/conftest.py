@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
-
-from promptsearch.search import books
 
 #: How the names of tests begin that search over many seeds.
 OVER_SEEDS = ("test_beats_random", "test_finds_the_best_of_a_hundred")
 
 
 @pytest.fixture(autouse=True)
-def unguarded(request, monkeypatch):
+def unguarded_functions(request):
     """Nothing watches the library's code: a test of the conformance suite's classes does that."""
     if request.cls is None:
-        monkeypatch.setattr(books, "Guard", lambda: SimpleNamespace(check=lambda: None))
+        request.getfixturevalue("unguarded")
 
 
 def pytest_collection_modifyitems(items):
