@@ -12,16 +12,16 @@ prompt shows the form of inputs and answers, and teaches nothing about them.
 Or each input is shown the examples that are most like it (Liu et al. 2022, "What Makes Good
 In-Context Examples for GPT-3?", arXiv:2101.06804).
 
-Differs from the papers: the examples fill the template's first slot, wherever that stands; none of
-them is scored on. Where answers are text, a random one is that of another example. What is most
-like an input is told by the mean of the model's own input embeddings, not by an encoder of
-sentences, and the nearest example stands last.
+Differs from the papers: the examples fill the template's first slot or, where that stands behind
+the input, one more slot before it; none of them is scored on. Where answers are text, a random one
+is that of another example. What is most like an input is told by the mean of the model's own input
+embeddings, not by an encoder of sentences, and the nearest example stands last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -75,6 +75,11 @@ class Exemplars(Strategy):
         known = objective.examples(objective.training)
         self._labels = sorted({example.answer for example in known})
 
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether its prompts are solved examples: they are."""
+        return True
+
     def ask(self) -> Sequence[Prompt]:
         """Sets of examples, drawn from those that are not scored on."""
         if self._once and self._asked:
@@ -123,6 +128,11 @@ class ExemplarsNearest(Strategy):
         inputs = [text_of_input(example.fields) for example in objective.examples(ids)]
         store = tuple(zip(inputs, objective.demonstrations(ids), strict=True))
         self._waiting: list[Prompt] = [NearestPrompt(store, shots, separator)]
+
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether its prompts are solved examples: they are."""
+        return True
 
     def ask(self) -> Sequence[Prompt]:
         """The one prompt, whose store holds all examples that are not scored on."""

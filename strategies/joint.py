@@ -135,6 +135,11 @@ class Joint(Strategy):
         """Where it has instructions written."""
         return bool(options["proposals"])
 
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether its prompts hold solved examples: behind an instruction, before the input."""
+        return True
+
     def ask(self) -> Sequence[Prompt]:
         """Pairs of an instruction and examples, none of which was scored before."""
         if not self._values and not self._asked:

@@ -120,6 +120,11 @@ class Prune(Strategy):
                 "one of the 'prompts' is empty: give texts to delete tokens of, or leave them out"
             )
 
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether its prompts are what is left of solved examples."""
+        return not options["prompts"]
+
     def ask(self) -> Sequence[Prompt]:
         """Texts to begin with, or such with fewer tokens than one that was scored."""
         self._asked = self._deletions() if self._greedy else self._generation()

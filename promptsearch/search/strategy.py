@@ -152,6 +152,19 @@ class Strategy(ABC):
         return False
 
     @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether its prompts are solved examples, which stand before the input.
+
+        Where the template has its slots behind the input, there is one more before it, which is
+        the first one then. What is found from another run's winner stands where that one does, if
+        it is text.
+
+        Args:
+            options: All options, as for `check`.
+        """
+        return False
+
+    @classmethod
     def trains_on(cls, options: Mapping[str, Any]) -> Sequence[str]:
         """The names of tasks of the study on which it trains, whichever of them is the run's own.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
+from promptsearch.search.calling import strangers_code
 from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy
 from promptsearch.search.strategy import Strategy
@@ -25,12 +26,14 @@ class Entry:
         strategy: The class.
         family: The label in the study file, which the rows of a sweep share.
         source: The label of the row whose winner it starts from; None where it starts from none.
+        shows: Whether its prompts are solved examples, which stand before the input.
     """
 
     given: StrategyConfig
     strategy: type[Strategy]
     family: str
     source: str | None = None
+    shows: bool = False
 
 
 def entries_of(config: StudyConfig) -> list[Entry]:
@@ -89,7 +92,7 @@ def _found(config: StudyConfig, place: int, given: StrategyConfig) -> type[Strat
 
 
 def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
-    """The entries with what they start from, checked.
+    """The entries with what they start from, checked, and with what they show.
 
     Raises:
         StudyError: An entry starts from itself, also by way of others, or from prompts that its
@@ -102,8 +105,26 @@ def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
         else replace(entry, source=_source(config, entry, entry.given.start.run, entries))
         for entry in entries
     ]
-    sources_first(found)
-    return found
+    shows: dict[str, bool] = {}
+    for entry in sources_first(found):
+        # What is found from a prompt stands where that one does, if it is text, too.
+        shows[entry.given.label] = _writes(entry) and (
+            shows[entry.source] if entry.source else _shows(entry)
+        )
+    return [replace(entry, shows=shows[entry.given.label]) for entry in found]
+
+
+def _writes(entry: Entry) -> bool:
+    """Whether all prompts of a strategy are text, of any length."""
+    proposed: Iterable[type[Prompt]] = entry.strategy.proposes
+    return not any(kind.sized or kind.trained for kind in proposed)
+
+
+def _shows(entry: Entry) -> bool:
+    """Whether a strategy makes its prompts of solved examples."""
+    options = check_options(entry.given.name, entry.strategy, entry.given.options)
+    with strangers_code(f"{entry.strategy.__name__}.shows_examples"):
+        return bool(entry.strategy.shows_examples(options))
 
 
 def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entry]) -> str:

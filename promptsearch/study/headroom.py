@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,8 @@ class _Look:
         tried = [evaluations.get((task.name, entry.given.label), 0) for entry in self._words]
         self._evaluations = int(np.median(tried)) if tried else 0
         self._tokens = 0
+        self._shown: set[Prompt] = set()  # the prompts of solved examples
+        self._showing: Arena  # where these are scored
 
     def record(self) -> HeadroomRecord | None:
         """What was found; None where no row of the study puts a prompt into the template's slots.
@@ -100,7 +103,7 @@ class _Look:
             (
                 key
                 for key in self._prepared.first
-                if (key.task, key.kind) == (self._task.name, TextPrompt.placement)
+                if (key.task, key.kind, key.shows) == (self._task.name, TextPrompt.placement, False)
             ),
             None,
         )
@@ -108,6 +111,7 @@ class _Look:
             log.warning("task '%s': no row has prompts in slots to look at", self._task.name)
             return None
         arena = self._prepared.first[key]
+        self._showing = self._before_input(arena)
         random: list[Prompt] = list(arena.space.sample(np.random.default_rng(0), _RANDOM))
         named = self._named(arena)
         controls, means = self._best(arena, named)
@@ -151,17 +155,42 @@ class _Look:
             tokens=self._tokens,
         )
 
+    def _before_input(self, arena: Arena) -> Arena:
+        """Where solved examples are scored, which stand before the input.
+
+        Args:
+            arena: Where all other prompts are.
+        """
+        prepared, task = self._prepared, arena.task
+        if task.template.fixed:
+            return arena
+        for key, known in prepared.first.items():
+            if key.task == task.name and key.shows:
+                return known
+        return Arena.build(
+            *(replace(task, template=task.template.for_examples), prepared.exact, prepared.dtype),
+            *(1, arena.pool, prepared.config.score_on),
+        )
+
     def _named(self, arena: Arena) -> dict[str, Prompt]:
         """The controls by what stands in their slots, each once."""
         found: list[Prompt] = [TextPrompt("")]
         for entry in self._controls:
-            found += self._first(arena, entry.given.name, entry.strategy, entry.given.options)
+            at = self._showing if entry.shows else arena
+            first = self._first(at, entry.given.name, entry.strategy, entry.given.options)
+            self._shown |= set(first) if entry.shows else set()
+            found += first
         if not any(entry.given.name == _SHOTS for entry in self._controls):
-            found += self._first(arena, _SHOTS, find_strategy(_SHOTS), {"choose": "random"})
-        words = [each for each in found if not each.trained and arena.exact["search"].fits(each)]
+            shots = {"choose": "random"}
+            first = self._first(self._showing, _SHOTS, find_strategy(_SHOTS), shots)
+            self._shown |= set(first)
+            found += first
         names: dict[str, Prompt] = {}
-        for each in words:
-            text = " | ".join(prompt_texts(arena.template, arena.lm, each))
+        for each in found:
+            at = self._showing if each in self._shown else arena
+            if each.trained or not at.exact["search"].fits(each):
+                continue
+            text = " | ".join(prompt_texts(at.template, at.lm, each))
             known = names.get(text, each) == each
             names[text if known else f"{text} ({each.kind} {each.key[:4]})"] = each
         return names
@@ -218,9 +247,16 @@ class _Look:
         self, arena: Arena, split: str, prompts: Iterable[Prompt], ids: ExampleIds
     ) -> Floats:
         """Scores, higher is better, shape `(prompts, examples)`; NaN in rows of failures."""
-        found = arena.exact[split].score(list(prompts), ids)
-        self._tokens += found.computed
-        return found.metric if self._task.kind == "choices" else -found.losses
+        asked = list(prompts)
+        values = np.full((len(asked), len(ids)), np.nan)
+        shown = np.array([prompt in self._shown for prompt in asked], dtype=bool)
+        for at, rows in ((arena, ~shown), (self._showing, shown)):
+            if rows.any():
+                some = [prompt for prompt, wanted in zip(asked, rows, strict=True) if wanted]
+                found = at.exact[split].score(some, ids)
+                self._tokens += found.computed
+                values[rows] = found.metric if self._task.kind == "choices" else -found.losses
+        return values
 
     def _soft(self, arena: Arena, select_ids: ExampleIds) -> tuple[Floats | None, str]:
         """The scores of a soft prompt, trained with half of a run's budget, or why there are none.

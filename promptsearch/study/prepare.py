@@ -50,12 +50,14 @@ class ArenaKey(NamedTuple):
         length: The prompt's length.
         kind: The kind of its template.
         draw: The seed that drew its search and select examples; None where all seeds have the same.
+        shows: Whether the template has a slot more, in front, for prompts of solved examples.
     """
 
     task: str
     length: int
     kind: Kind
     draw: int | None
+    shows: bool = False
 
 
 @dataclass(frozen=True)
@@ -259,8 +261,8 @@ def _build_arenas(
     """
     draws = draws_of(config)
     keys = {_arena_key(config, task, entry, None) for task in tasks for entry in entries}
-    # Nothing of a row stays the same below prompts of the other kinds.
-    keeping = sum(PLACINGS[key.kind].keeps for key in keys) * len(draws)
+    # Nothing of a row stays the same below prompts of the other kinds, or behind solved examples.
+    keeping = sum(PLACINGS[key.kind].keeps and not key.shows for key in keys) * len(draws)
     share = memory // max(1, keeping)  # all of them keep what they computed until the study ends
     arenas: dict[ArenaKey, Arena] = {}
     prunings: dict[str, Pruning] = {}
@@ -278,13 +280,15 @@ def _build_arenas(
             prunings[task.name], pool = pruning, pruning.supposed()
         for draw in draws:
             drawn = drawn_by(task, draw)
+            shown = replace(drawn, template=task.template.for_examples)
             for entry in entries:
                 key = _arena_key(config, task, entry, draw)
                 if key not in arenas:
                     # All draws have the same test split.
                     other = arenas.get(key._replace(draw=draws[0]))
                     arenas[key] = Arena.build(
-                        *(drawn, exact, dtype, key.length, pool, config.score_on, share, key.kind),
+                        *(shown if key.shows else drawn, exact, dtype, key.length, pool),
+                        *(config.score_on, share, key.kind),
                         aims=aims,
                         tested=other.exact["test"] if other else None,
                     )
@@ -310,7 +314,9 @@ def _check_joints(arenas: Sequence[Arena]) -> None:
 
 def _arena_key(config: StudyConfig, task: Task, entry: Entry, draw: int | None) -> ArenaKey:
     length = entry.given.length or config.lengths[0]
-    return ArenaKey(task.name, length, placement_of(entry.strategy.proposes), draw)
+    # Nothing is to be added where a slot stands before the input.
+    shows = entry.shows and not task.template.fixed
+    return ArenaKey(task.name, length, placement_of(entry.strategy.proposes), draw, shows)
 
 
 def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:

@@ -36,6 +36,7 @@ from promptsearch.study.selection import Scored
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.share import Share, share_of
 from promptsearch.tasks.task import Task
+from promptsearch.tasks.template import Template
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ class Winner:
     run: RunRecord
     source: str
     prompt: TextPrompt
+
+    def fills(self, template: Template) -> bool:
+        """Whether a template is that of the prompt: solved examples have a slot more in front."""
+        return len(self.prompt.texts) == len(template.slots)
 
     def record(self, target: str, **found: Any) -> CarriedRecord:
         """What is recorded of it on another model; left out: it was not scored, and took nothing.
@@ -149,12 +154,13 @@ def _on(
         log.warning("nothing is carried over to '%s': %s", member.name, error)
         return [winner.record(member.name, error=str(error)) for winner in winners]
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for each in prepared.tasks:
-        own = [winner for winner in winners if winner.run.task == each.name]
+    for arena in _arenas(prepared):
+        task = arena.task
+        own = [w for w in winners if w.run.task == task.name and w.fills(task.template)]
         prompts = {winner.prompt.key: winner.prompt for winner in own}
         if prompts:
-            scored = _score(_arena(prepared, each), list(prompts.values()), member.name)
-            found |= {(each.name, key): one for key, one in zip(prompts, scored, strict=True)}
+            scored = _score(arena, list(prompts.values()), member.name)
+            found |= {(task.name, key): one for key, one in zip(prompts, scored, strict=True)}
     return [
         winner.record(member.name, **found[winner.run.task, winner.prompt.key])
         for winner in winners
@@ -162,13 +168,13 @@ def _on(
     ]
 
 
-def _arena(prepared: Prepared, task: Task) -> Arena:
-    """Where prompts of words stand: in the slots of the template, whatever their length."""
-    return next(
-        arena
-        for key, arena in prepared.arenas.items()
-        if (key.task, key.kind) == (task.name, TextPrompt.placement)
-    )
+def _arenas(prepared: Prepared) -> list[Arena]:
+    """Where prompts of words stand, whatever their length: one for each task and template."""
+    found: dict[tuple[str, bool], Arena] = {}
+    for key, arena in prepared.arenas.items():
+        if key.kind == TextPrompt.placement:
+            found.setdefault((key.task, key.shows), arena)
+    return list(found.values())
 
 
 def _score(arena: Arena, prompts: list[Prompt], name: str) -> list[dict[str, Any]]:

@@ -1,0 +1,192 @@
+"""Solved examples stand before the input, also where the slots of the template do not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from promptsearch import LanguageModel, TextPrompt, compare, load_prompt
+from promptsearch.records.models import load_transfer
+from promptsearch.scoring import Engine
+from promptsearch.study.config import parse_config
+from promptsearch.study.entries import entries_of
+from promptsearch.study.headroom import headroom
+from promptsearch.study.prepare import prepare
+from promptsearch.tasks.task import Task
+from promptsearch.tasks.template import Template
+from promptsearch.testing.rerun import results_of
+from promptsearch.testing.tiny import tiny_model
+
+pytestmark = pytest.mark.usefixtures("unreported")
+
+SHOWING = [
+    {"exemplars": {"shots": 2}},
+    {"exemplars_nearest": {"shots": 2}},
+    {"prune": {"shots": 2}},
+]
+
+
+def films(template):
+    parts = ["good film", "the story", "I hate", "capital"]
+    rows = [
+        {"text": " ".join(parts[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2}
+        for i in range(120)
+    ]
+    return Task.from_rows(
+        rows,
+        template=template,
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits={"search": 40, "select": 16, "test": 20},
+        name="films",
+    )
+
+
+def study(strategies, **changes):
+    return {
+        "name": "s",
+        "budget": 6_000,
+        "length": 2,
+        "score_on": 8,
+        "seeds": 1,
+        "strategies": strategies,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("{prompt} {text} It was {answer}", "{prompt} {text} It was {answer}"),
+        ("Rate: {prompt:3} {text} {answer}", "Rate: {prompt:3} {text} {answer}"),
+        ("{text} {prompt}{answer}", "{prompt}{text} {prompt}{answer}"),
+        ("Text: {text} {prompt:3}{answer}", "{prompt}Text: {text} {prompt:3}{answer}"),
+        ("{text} It was {answer}. {prompt}", "{prompt}{text} It was {answer}. {prompt}"),
+        ("{{x}} {text} {prompt} {answer}", "{prompt}{{x}} {text} {prompt} {answer}"),
+    ],
+)
+def test_a_template_gets_one_more_slot_where_the_input_stands_before_the_first_one(template, found):
+    assert Template.parse(template).for_examples == Template.parse(found)
+
+
+def test_in_a_chat_the_slot_begins_the_message_of_the_input():
+    chat = [{"system": "Be brief."}, {"user": "{text}"}, {"assistant": "{prompt} {answer}"}]
+    found = Template.parse(chat).for_examples
+    assert found.messages == (
+        ("system", "Be brief."),
+        ("user", "{prompt}{text}"),
+        ("assistant", "{prompt} {answer}"),
+    )
+    assert Template.parse(chat[::2]).for_examples == Template.parse(chat[::2]), "no field at all"
+
+
+def test_they_score_as_in_the_template_that_has_its_slot_there(tiny, tmp_path):
+    behind, before = films("{text} {prompt} {answer}"), films("{prompt}{text} {answer}")
+    for name, task in (("behind", behind), ("before", before)):
+        compare(study(SHOWING), out=tmp_path / name, model=tiny, task=task)
+    found, same = results_of(tmp_path / "behind"), results_of(tmp_path / "before")
+    for name in found:
+        assert found[name]["winner"]["key"] == same[name]["winner"]["key"], name
+        for split in ("search", "select", "test"):
+            assert found[name][split]["loss"] == pytest.approx(same[name][split]["loss"], abs=1e-6)
+        saved = load_prompt(tmp_path / "behind" / name)
+        assert saved.template.text == "{prompt}{text} {prompt} {answer}"
+        assert saved.verify(tiny) < 1e-5
+        rows = [dict(example.fields) for example in behind.splits["test"].examples]
+        chosen = [row["answer"] for row in saved.apply(rows, tiny)]
+        told = found[name]["test"]["predictions"]
+        assert chosen == [("bad", "good")[place] for place in told]
+
+
+def test_all_other_prompts_stand_in_the_slots_of_the_template(tiny, tmp_path):
+    task = films("{text} {prompt} {answer}")
+    rows = ["random", {"manual": {"prompts": ["the"]}}, "prompt_tuning"]
+    alone, beside = study(rows), study([*rows, *SHOWING])
+    compare(alone, out=tmp_path / "alone", model=tiny, task=task)
+    compare(beside, out=tmp_path / "beside", model=tiny, task=task)
+    found = results_of(tmp_path / "beside")
+    for name, run in results_of(tmp_path / "alone").items():
+        assert run["test"]["losses"] == found[name]["test"]["losses"], name
+        saved = load_prompt(tmp_path / "beside" / name)
+        assert saved.template.text == task.template.text
+
+
+def test_where_a_run_starts_from_another_one_its_prompts_stand_where_that_one_has_them():
+    rows = [
+        {"manual": {"prompts": ["the"]}},
+        "exemplars",
+        {"prune": {"label": "shown"}},
+        {"prune": {"label": "given", "prompts": ["the film is"]}},
+        {"prune": {"label": "from-words", "start": {"run": "manual"}}},
+        {"prune": {"label": "from-examples", "start": {"run": "exemplars"}}},
+        {"grips": {"start": {"run": "from-examples"}}},
+        {"genetic": {"start": {"run": "exemplars"}}},
+        {"cpt": {"start": {"run": "exemplars"}}},
+    ]
+    entries = entries_of(parse_config({**study(rows), "model": "m", "task": "capitals"}))
+    assert {entry.given.label for entry in entries if entry.shows} == {
+        "exemplars",
+        "shown",
+        "from-examples",
+        "grips",
+    }
+
+
+def test_what_starts_from_solved_examples_has_their_texts(tiny, tmp_path):
+    task = films("{text} {prompt} {answer}")
+    rows = [{"exemplars": {"shots": 2}}, {"prune": {"start": {"run": "exemplars"}}}]
+    compare(study(rows, budget=12_000), out=tmp_path, model=tiny, task=task)
+    found = results_of(tmp_path)
+    start = found["films/prune/seed0"]["start"]
+    assert start["select"]["loss"] == found["films/exemplars/seed0"]["select"]["loss"]
+    template = load_prompt(tmp_path / "films/prune/seed0").template
+    assert template.text == "{prompt}{text} {prompt} {answer}"
+
+
+def test_a_look_at_the_room_scores_them_before_the_input(tiny):
+    task = films("{text} {prompt} {answer}")
+    config = parse_config(
+        {**study(["random", {"exemplars": {"shots": 2}}]), "model": "m", "task": "films"}
+    )
+    prepared = prepare(config, tiny, task)
+    (found,) = headroom(prepared, {}).tasks
+    (name,) = [name for name in found.controls if name.count(" | ")]
+    texts = name.split(" | ")
+    assert texts[1] == "" and texts[0].count("\n") == 2
+    shown = replace(task, template=task.template.for_examples.bind(2))
+    engine = Engine(tiny, shown.template, task.splits["search"], task.choices)
+    ids = np.arange(20)
+    scores = engine.score([TextPrompt(texts[0])], ids)
+    assert found.controls[name] in (
+        pytest.approx(scores.metric[0, : len(ids)].mean()),
+        pytest.approx(scores.metric[0, :16].mean()),
+    )
+
+
+def test_without_a_row_of_them_a_look_shows_some_all_the_same(tiny):
+    task = films("{text} {prompt} {answer}")
+    prepared = prepare(
+        parse_config({**study(["random"]), "model": "m", "task": "films"}), tiny, task
+    )
+    (found,) = headroom(prepared, {}).tasks
+    assert any(name.count(" | ") for name in found.controls)
+
+
+def test_winners_are_carried_over_each_in_its_own_template(tmp_path):
+    task, models = films("{text} {prompt} {answer}"), []
+    for name, architecture, width in (("small", "llama", 32), ("large", "gemma3", 48)):
+        models.append(str(tmp_path / name))
+        for part in tiny_model(architecture, width=width):
+            part.save_pretrained(models[-1])
+    rows = ["random", {"exemplars": {"shots": 2}}]
+    keys = study(rows, model=models, transfer=True, budget=4_000)
+    compare(keys, out=tmp_path / "study", task=task)
+    carried = load_transfer(tmp_path / "study").carried
+    assert len(carried) == 4 and not any(each.error for each in carried)
+    for each in carried:
+        lm = LanguageModel.load(str(tmp_path / each.target))
+        template = task.template.for_examples if each.label == "exemplars" else task.template
+        assert len(each.texts) == len(template.slots)
+        engine = Engine(lm, template.bind(2), task.splits["test"], task.choices)
+        (losses,) = engine.score([TextPrompt(each.texts)], np.arange(20)).losses
+        assert each.loss == pytest.approx(losses.mean(), abs=1e-5)
