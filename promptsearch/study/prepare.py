@@ -293,8 +293,9 @@ def _build_arenas(
                         tested=other.exact["test"] if other else None,
                     )
                 _check_budget(config, entry, arenas[key])
-            same = (task.name, draw)
-            _check_joints([a for key, a in arenas.items() if (key.task, key.draw) == same])
+            # No words of the pool ever stand where solved examples do.
+            same = (task.name, draw, False)
+            _check_joints([a for key, a in arenas.items() if (key.task, *key[3:]) == same])
     return arenas, prunings
 
 

@@ -111,6 +111,14 @@ def test_all_other_prompts_stand_in_the_slots_of_the_template(tiny, tmp_path):
         assert saved.template.text == task.template.text
 
 
+def test_words_of_the_pool_need_not_join_with_what_only_examples_stand_before(tiny, tmp_path):
+    # " movie" before "ridge" would be cut elsewhere.
+    task = films("ridge {text} {prompt} {answer}")
+    rows = [{"exemplars": {"shots": 2}}, "random"]
+    compare(study(rows, pool=["movie", "the"]), out=tmp_path, model=tiny, task=task)
+    assert len(results_of(tmp_path)) == 2
+
+
 def test_where_a_run_starts_from_another_one_its_prompts_stand_where_that_one_has_them():
     rows = [
         {"manual": {"prompts": ["the"]}},
