@@ -119,6 +119,7 @@ class Task:
         aliases: Mapping[Any, Any] | None = None,
         references: int | None = None,
         group: str | None = None,
+        identity: str | None = None,
         normalise: Normalise = "none",
         decoding: Decoding | Mapping[str, Any] | None = None,
         metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
@@ -147,6 +148,8 @@ class Task:
                 that a field of each row holds; text answers only.
             references: How many of a row's right answers count in the loss; left out: all.
             group: The field that names a row's group; rows of one group stay in one split.
+            identity: The field whose text says which rows are the same, where more stands in their
+                texts than what is asked; left out: their texts and options.
             normalise: What the log-probability of an answer to choose from is divided by: its
                 number of `tokens`, `bytes` or `characters`, or nothing (`none`).
             decoding: How text answers are generated, or the arguments of `Decoding`.
@@ -171,7 +174,7 @@ class Task:
             raise TaskError(f"task '{name}': {error}") from error
         if normalise not in NORMALISES:
             raise UnknownName("length to normalise by", str(normalise), NORMALISES)
-        read = {source: read_rows(some, meant, group) for source, some in sources.items()}
+        read = {source: read_rows(some, meant, group, identity) for source, some in sources.items()}
         single, notes = one_of_each(read, meant)
         notes += spelling(every, [each for some in read.values() for each in some], meant)
         counts = {source: len(some) for source, some in sources.items()}
