@@ -158,7 +158,7 @@ class _Unread:
             for document in self._splits[split].rows
         ]
 
-    def _part(self, pool: Sequence[tuple[str, Document]]) -> Sequence[tuple[str, Document]]:
+    def _part(self, pool: list[tuple[str, Document]]) -> list[tuple[str, Document]]:
         """The documents that are set aside: the first ones, or those of the least hashes."""
         config = self._file.config
         count = config.num_fewshot or 0
