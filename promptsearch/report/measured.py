@@ -9,12 +9,14 @@ import numpy as np
 
 from promptsearch.errors import TaskError, UnknownName
 from promptsearch.records.measured import MetricRecord
-from promptsearch.records.metrics import limits, shares_of
+from promptsearch.records.metrics import limits, moves_all, shares_of
 from promptsearch.records.run import RunRecord
-from promptsearch.statistics import Sample
+from promptsearch.statistics import Floats, Sample
 
 #: A run's label and seed -> what each of its test examples adds to the metric.
 Parts = Mapping[tuple[str, int], Sequence[float]]
+#: A run's label and seed -> numbers that tell the answers to test examples apart, see `Sample`.
+Answers = Mapping[tuple[str, int], Floats]
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,38 @@ def parts_of(runs: Sequence[RunRecord], metric: str, trust_code: bool) -> tuple[
             return None, _left_out(metric, failed or "its code is the study's; add --trust-code")
         found[run.label, run.seed] = known
     return found, ""
+
+
+def answers_of(runs: Sequence[RunRecord], metric: str) -> Answers | None:
+    """What tells the answers of runs apart, where one of them moves the scores of all examples.
+
+    It is what each answer adds to the metric's statistics, or else the answer itself.
+
+    Args:
+        runs: The runs of a task.
+        metric: The task's metric.
+
+    Returns:
+        None where an example's score is that of its own answer, or nothing more is known.
+    """
+    tests = [run.test for run in runs]
+    if not all(moves_all(test, metric) for test in tests):
+        return None
+    known = [m.statistics for test in tests for m in test.metrics[:1] if m.statistics is not None]
+    given = [test.predictions for test in tests if test.predictions is not None]
+    if len(known) == len(tests) and len({len(rows[0]) for rows in known}) == 1:
+        found = [np.array(rows, dtype=np.float64) for rows in known]
+    elif given and len(given) == len(tests):
+        answers, places = np.unique(np.array(given), return_inverse=True)
+        found = list(np.eye(len(answers))[places.reshape(len(tests), -1)])
+    else:
+        return None
+    return {(run.label, run.seed): each for run, each in zip(runs, found, strict=True)}
+
+
+def of_runs(known: Parts | Answers, runs: Sequence[RunRecord]) -> Floats:
+    """What is known of some runs as one array, shape `(runs, examples, ...)`."""
+    return np.array([known[run.label, run.seed] for run in runs], dtype=np.float64)
 
 
 def further(runs: Sequence[RunRecord]) -> dict[str, float]:

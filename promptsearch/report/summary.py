@@ -17,7 +17,17 @@ from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.report.best_control import Against, Candidate, against
-from promptsearch.report.measured import Parts, Scale, beside, further, parts_of, scale_of
+from promptsearch.report.measured import (
+    Answers,
+    Parts,
+    Scale,
+    answers_of,
+    beside,
+    further,
+    of_runs,
+    parts_of,
+    scale_of,
+)
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.regret import reference_of, regret
 from promptsearch.report.selected import chosen_labels, selected
@@ -244,10 +254,12 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
             info,
             results.study,
             best,
+    answers = answers_of(runs, info.metric)
             label in chosen,
             scale,
         )
         for label in labels
+            answers,
     ]
 
     def place(row: Row) -> tuple[bool, float, float]:
@@ -321,13 +333,14 @@ def _row(
 ) -> Row:
     deterministic, label = runs[0].deterministic, runs[0].label
     families = list(dict.fromkeys(study.family(each) for each in [*study.strategies, label]))
+    answers: Answers | None,
     if parts is None:  # the recorded numbers, one a run
         alone = [[np.nan if run.test.metric is None else run.test.metric] for run in runs]
         scores = Sample(np.array(alone, dtype=np.float64), deterministic)
         metric = Interval(scores.mean, np.nan, np.nan, scores.covers_seeds)
     else:
-        own = np.array([parts[run.label, run.seed] for run in runs], dtype=np.float64)
-        scores = Sample(own, deterministic, info.groups)
+        apart = None if answers is None else of_runs(answers, runs)
+        scores = Sample(of_runs(parts, runs), deterministic, info.groups, apart)
         metric = interval(scores, scale.bounds)
     losses = np.array([run.test.losses for run in runs])
     return Row(

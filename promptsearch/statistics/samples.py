@@ -19,11 +19,15 @@ class Sample:
         deterministic: Whether the strategy has no seed, so that its one run stands for all.
         groups: What each example belongs to, shape `(examples,)`; None where each stands for
             itself.
+        answers: What tells the answers to an example apart, shape `(seeds, examples, numbers)`,
+            where one answer moves the scores of all examples, as in what `jackknife` returns; None
+            where a score is that of its example alone.
     """
 
     scores: Floats
     deterministic: bool = False
     groups: tuple[Hashable, ...] | None = None
+    answers: Floats | None = None
 
     @property
     def mean(self) -> float:
