@@ -29,7 +29,7 @@ from promptsearch.report.measured import (
     scale_of,
 )
 from promptsearch.report.notation import ERRORS
-from promptsearch.report.regret import reference_of, regret
+from promptsearch.report.regret import references_of, regret
 from promptsearch.report.selected import chosen_labels, selected
 from promptsearch.report.verdict import verdict
 from promptsearch.search.alike import was_blind
@@ -245,7 +245,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     labels = list(dict.fromkeys(run.label for run in runs))
     scale = scale_of(runs, info.metric)
     by = scale if results.study.select_by == "metric" else None
-    best, chosen = reference_of(runs), chosen_labels(runs, results.study, by)
+    references, chosen = references_of(runs), chosen_labels(runs, results.study, by)
     parts, left_out = parts_of(runs, info.metric, results.trust_code)
     rows = [
         _row(
@@ -253,8 +253,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
             parts,
             info,
             results.study,
-            best,
-    answers = answers_of(runs, info.metric)
+            references,
             label in chosen,
             scale,
         )
@@ -327,7 +326,7 @@ def _row(
     parts: Parts | None,
     info: TaskRecord,
     study: StudyRecord,
-    reference: RunRecord | None,
+    references: Sequence[RunRecord],
     chosen: bool,
     scale: Scale,
 ) -> Row:
@@ -351,7 +350,7 @@ def _row(
         scores=scores,
         metric=metric,
         loss=interval(Sample(losses, deterministic, info.groups), (0, np.inf)),
-        regret=regret(runs, reference),
+        regret=regret(runs, references),
         model=study.model.parameters,
         wanted=1 if deterministic else study.seeds_of(label),
         select_by=scale if study.select_by == "metric" else None,

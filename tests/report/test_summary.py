@@ -96,6 +96,17 @@ def test_regret_is_shown_for_hard_prompts_of_the_reference_length_only(make_stud
     assert {row.regret for row in summary(with_reference(study, length=4)).rows} == {None}
 
 
+def test_regret_compares_runs_on_the_same_examples(make_study):
+    """Where each seed draws examples of its own, the exhaustive search runs once on each draw."""
+    study = make_study(strategies=("random", "exhaustive"), seeds=(0, 1))
+    for seed, least in ((0, 1.0), (1, 0.5)):
+        search = {"loss": least, "loss_fp32": least}
+        study.write(study.result("reviews", "random", seed, search=search))
+        study.write(study.result("reviews", "exhaustive", seed, search=search, reference=True))
+    rows = {row.label: row for row in summary(study).rows}
+    assert rows["random"].regret == 0
+
+
 def test_where_one_answer_moves_all_scores_examples_count_that_were_answered_otherwise(make_study):
     """Four answers that differ prove nothing, whatever the metric makes of them."""
     for metric in ("accuracy", "balanced_accuracy"):
