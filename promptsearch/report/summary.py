@@ -65,6 +65,7 @@ class Row:
         select_by: Whether the metric on the select split counts where one run stands for others,
             and how it is read; None for the loss.
         further: The mean test score by each metric beside the task's own.
+        asked: The prompt length that it was run at in a sweep; None without one.
     """
 
     runs: tuple[RunRecord, ...]
@@ -79,6 +80,7 @@ class Row:
     wanted: int
     select_by: Scale | None = None
     further: Mapping[str, float] = field(default_factory=dict)
+    asked: int | None = None
 
     @property
     def label(self) -> str:
@@ -117,6 +119,11 @@ class Row:
     def best(self) -> RunRecord:
         """The run that is best on the select split; the test split has no say."""
         return min(self.runs, key=lambda run: selected(run, self.select_by))
+
+    @property
+    def length(self) -> int:
+        """Its place in a sweep: the length that was asked for, which a winner may fall short of."""
+        return self.best.length if self.asked is None else self.asked
 
     @property
     def unended(self) -> int | None:
@@ -216,7 +223,7 @@ class TaskSummary:
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
         """The families run at several lengths, in the order of the study, each by length."""
         families: dict[str, list[Row]] = {}
-        for row in sorted(self.rows, key=lambda row: (row.place, row.best.length)):
+        for row in sorted(self.rows, key=lambda row: (row.place, row.length)):
             families.setdefault(row.family, []).append(row)
         return tuple(tuple(rows) for rows in families.values() if len(rows) > 1)
 
@@ -356,3 +363,4 @@ def _row(
         select_by=scale if study.select_by == "metric" else None,
         further=further(runs),
     )
+        asked=study.asked(label),
