@@ -254,10 +254,12 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     by = scale if results.study.select_by == "metric" else None
     references, chosen = references_of(runs), chosen_labels(runs, results.study, by)
     parts, left_out = parts_of(runs, info.metric, results.trust_code)
+    answers = answers_of(runs, info.metric)
     rows = [
         _row(
             [run for run in runs if run.label == label],
             parts,
+            answers,
             info,
             results.study,
             references,
@@ -265,7 +267,6 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
             scale,
         )
         for label in labels
-            answers,
     ]
 
     def place(row: Row) -> tuple[bool, float, float]:
@@ -284,6 +285,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
         floor=floor,
         failed=sum(run.task == name for run in results.failed),
         unfinished=sum(task == name for task, _, _ in results.unfinished),
+        unit="test example" if info.groups is None else "group of test examples",
     )
     if results.study.model.served and results.study.model.served.get("scores") == "errors":
         sentence += f" {ERRORS}"
@@ -331,6 +333,7 @@ def _against(rows: Sequence[Row], scale: Scale, by: Scale | None) -> Against | N
 def _row(
     runs: Sequence[RunRecord],
     parts: Parts | None,
+    answers: Answers | None,
     info: TaskRecord,
     study: StudyRecord,
     references: Sequence[RunRecord],
@@ -339,7 +342,6 @@ def _row(
 ) -> Row:
     deterministic, label = runs[0].deterministic, runs[0].label
     families = list(dict.fromkeys(study.family(each) for each in [*study.strategies, label]))
-    answers: Answers | None,
     if parts is None:  # the recorded numbers, one a run
         alone = [[np.nan if run.test.metric is None else run.test.metric] for run in runs]
         scores = Sample(np.array(alone, dtype=np.float64), deterministic)
@@ -362,5 +364,5 @@ def _row(
         wanted=1 if deterministic else study.seeds_of(label),
         select_by=scale if study.select_by == "metric" else None,
         further=further(runs),
-    )
         asked=study.asked(label),
+    )
