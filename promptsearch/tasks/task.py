@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from promptsearch.errors import FieldError, TaskError, UnknownName
+from promptsearch.tasks.answered import generated
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.drawing import WHOLE, Drawing, draw_up
 from promptsearch.tasks.examples import Example as Example
@@ -210,8 +211,10 @@ class Task:
                 f"task '{self.name}': 'normalise' compares answers to choose from, and this task's "
                 "are texts: leave it out"
             )
+        tested = self.splits["test"].examples if self.kind == "text" else ()
+        right = generated(tested, [example.answer for example in tested])
         for name, measure in self.measures.items():
-            check_metric(measure, self.most_choices)
+            check_metric(measure, self.most_choices, right)
             if self.options_by_row and name in ("balanced_accuracy", "f1"):
                 raise TaskError(
                     f"task '{self.name}': the metric '{name}' is about classes, but the answers "
