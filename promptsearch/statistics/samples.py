@@ -86,7 +86,8 @@ def interval(sample: Sample, bounds: tuple[float, float] = (-np.inf, np.inf)) ->
 
     Where all scores are the same bound, as when every answer is right, the variance is 0 and would
     promise too much. The interval then ends at the mean for which so clean a result still has a
-    chance of 2.5 % (Clopper and Pearson).
+    chance of 2.5 % (Clopper and Pearson). Where there is no other bound, nothing says how far that
+    is, and the interval is that bound alone.
 
     Args:
         sample: The strategy's scores.
