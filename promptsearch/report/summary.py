@@ -17,17 +17,7 @@ from promptsearch.records.results import Results
 from promptsearch.records.run import RunRecord
 from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.report.best_control import Against, Candidate, against
-from promptsearch.report.measured import (
-    Answers,
-    Parts,
-    Scale,
-    answers_of,
-    beside,
-    further,
-    of_runs,
-    parts_of,
-    scale_of,
-)
+from promptsearch.report.measured import Parts, Scale, beside, further, parts_of, scale_of
 from promptsearch.report.notation import ERRORS
 from promptsearch.report.regret import references_of, regret
 from promptsearch.report.selected import chosen_labels, selected
@@ -254,19 +244,9 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     by = scale if results.study.select_by == "metric" else None
     references, chosen = references_of(runs), chosen_labels(runs, results.study, by)
     parts, left_out = parts_of(runs, info.metric, results.trust_code)
-    answers = answers_of(runs, info.metric)
     rows = [
-        _row(
-            [run for run in runs if run.label == label],
-            parts,
-            answers,
-            info,
-            results.study,
-            references,
-            label in chosen,
-            scale,
-        )
-        for label in labels
+        _row(own, parts, info, results.study, references, own[0].label in chosen, scale)
+        for own in ([run for run in runs if run.label == label] for label in labels)
     ]
 
     def place(row: Row) -> tuple[bool, float, float]:
@@ -333,7 +313,6 @@ def _against(rows: Sequence[Row], scale: Scale, by: Scale | None) -> Against | N
 def _row(
     runs: Sequence[RunRecord],
     parts: Parts | None,
-    answers: Answers | None,
     info: TaskRecord,
     study: StudyRecord,
     references: Sequence[RunRecord],
@@ -347,8 +326,7 @@ def _row(
         scores = Sample(np.array(alone, dtype=np.float64), deterministic)
         metric = Interval(scores.mean, np.nan, np.nan, scores.covers_seeds)
     else:
-        apart = None if answers is None else of_runs(answers, runs)
-        scores = Sample(of_runs(parts, runs), deterministic, info.groups, apart)
+        scores = parts.sample(runs, info.groups)
         metric = interval(scores, scale.bounds)
     losses = np.array([run.test.losses for run in runs])
     return Row(
