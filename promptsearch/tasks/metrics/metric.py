@@ -64,8 +64,8 @@ class Metric(ABC):
         higher_is_better: Whether a higher score is a better one.
         bounds: The least and the greatest score that there can be.
         mean: Whether the score is the mean over rows of their only statistic.
-        alone: Whether it needs no model and no other program, so that it can be tried beforehand on
-            the right answers of a test split.
+        alone: Whether it needs no model, program or data that may be missing, so that it can be
+            tried beforehand on the right answers of a test split.
     """
 
     name: str
