@@ -148,6 +148,25 @@ def test_one_seed_of_a_strategy_that_draws_is_flagged():
     assert interval(Sample(np.repeat(row, 2, axis=0))).covers_seeds
 
 
+def test_scores_that_are_no_numbers_are_refused_by_name():
+    known, failed = Sample(np.array([[0.4, 0.5]])), Sample(np.array([[0.4, np.nan]]))
+    for pair in ({"a": known, "b": failed}, {"b": failed, "a": known}):
+        with pytest.raises(ValueError, match="expected finite scores of b"):
+            compare_leader(pair)
+
+
+def test_identical_scores_promise_no_difference():
+    same = Sample(np.array([[1.0, 0.0, 1.0]]), deterministic=True)
+    (test,) = compare_leader({"a": same, "b": same}, 1.0)
+    assert test.detectable == np.inf
+
+
+def test_groups_differ_where_what_tells_their_answers_apart_does():
+    scores = Sample(np.array([[0.1, 0.2, 0.3, 0.4]]), True, (0, 0, 1, 1), np.zeros((1, 4, 2)))
+    other = Sample(np.zeros((1, 4)), True, (0, 0, 1, 1), np.eye(4)[None, :, :2])
+    assert paired_test("a", scores, "b", other).differing == 1
+
+
 @pytest.mark.parametrize(("differing", "told"), [(0, False), (5, False), (6, True), (200, True)])
 def test_a_variance_of_0_is_no_proof(differing, told):
     """All examples speak for the same one: that is as sure as the sign test, and no surer."""

@@ -1,7 +1,7 @@
 """Text files as they come: UTF-8 with or without a byte order mark, any line ends, also gzip.
 
-A file is unpacked where its name ends in `.gz`. Study files, pools, data and inputs are read by
-this one rule. A file that breaks it is refused, and the error names the line.
+A file is unpacked where its name ends in `.gz`, in capitals or not. Study files, pools, data and
+inputs are read by this one rule. A file that breaks it is refused, and the error names the line.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def open_file(
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode) or (piped and stat.S_ISFIFO(mode)):
-            return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+            return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
     except OSError as problem:
         raise error(f"cannot read {what} {path}: {problem.strerror or problem}") from problem
     except ValueError as problem:  # a NUL in a name

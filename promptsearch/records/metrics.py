@@ -128,6 +128,18 @@ def shares_of(
     return None if found is None else found.shares
 
 
+def moves_all(score: ExamplesRecord, metric: str) -> bool:
+    """Whether one answer moves what every row adds to the task's metric, which is then no mean.
+
+    Args:
+        score: The scores on the test split.
+        metric: The metric's name.
+    """
+    if score.metrics:
+        return not score.metrics[0].mean
+    return metric not in RIGHT_OR_WRONG and score.labels is not None
+
+
 def limits(score: ExamplesRecord, metric: str) -> tuple[float, float]:
     """The least and the greatest score that there can be, infinite where there is no limit.
 

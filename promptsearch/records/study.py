@@ -191,6 +191,11 @@ class StudyRecord:
         given = (row.get("seeds") for row in rows if row["label"] == self.family(label))
         return min(next(given, None) or len(self.seeds), len(self.seeds))
 
+    def asked(self, label: str) -> int | None:
+        """The prompt length that a row of a sweep was run at; None for other rows."""
+        length = label.removeprefix(f"{self.family(label)}-")
+        return int(length) if label in self.families and length.isdecimal() else None
+
     def family(self, label: str) -> str:
         """What a row of a sweep shares with those of other lengths; for other rows, the label."""
         return self.families.get(label, label)

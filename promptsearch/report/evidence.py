@@ -196,13 +196,19 @@ def _by_strategy(own: Sequence[Case]) -> list[str]:
             code(name, in_table=True),
             str(len(groups[name])),
             percent(float(np.mean([case.beats for case in groups[name]]))),
-            f"{100 * _gain(groups[name]):+.1f}",
+            _points(groups[name]),
             short(float(np.median([case.tokens for case in groups[name]]))),
         ]
         for name in sorted(groups, key=lambda name: _order(groups[name]))
     ]
     heads = ["strategy", "rows", "beat the control", "mean gain, points", "tokens of a run"]
     return table_lines(heads, rows)
+
+
+def _points(some: Sequence[Case]) -> str:
+    """The mean gain in points; blank where no metric has bounds."""
+    gain = _gain(some)
+    return "" if np.isnan(gain) else f"{100 * gain:+.1f}"
 
 
 def _gain(some: Sequence[Case]) -> float:

@@ -41,7 +41,8 @@ class Family:
         tasks: The number of its tasks.
         scale: How the metric's scores are read.
         verdict: Who won on the mean over tasks, in words.
-        rows: The strategies that finished on all of them, best first.
+        rows: The strategies that finished on all of them, best first; those of which a run's metric
+            failed are left out.
     """
 
     name: str
@@ -65,9 +66,11 @@ def families(tasks: Sequence[TaskSummary]) -> tuple[Family, ...]:
 
 
 def _family(name: str, tasks: Sequence[TaskSummary]) -> Family:
-    known = [{row.label: row for row in task.rows} for task in tasks]
-    labels = [label for label in known[0] if all(label in rows for rows in known)]
-    samples = {label: _sample([rows[label] for rows in known]) for label in labels}
+    # Of a sweep each task has the length that its select split names; test scores have no say.
+    known = [{row.family: row for row in task.rows if row.chosen} for task in tasks]
+    common = [label for label in known[0] if all(label in rows for rows in known)]
+    samples = {label: _sample([rows[label] for rows in known]) for label in common}
+    labels = [label for label in common if not np.isnan(samples[label].scores).any()]
     scale = tasks[0].scale
     rows = [
         FamilyRow(label, interval(samples[label], scale.bounds), known[0][label].reference)
@@ -75,17 +78,20 @@ def _family(name: str, tasks: Sequence[TaskSummary]) -> Family:
     ]
     rows.sort(key=lambda row: (row.reference, -scale.sign * row.metric.mean))
     ranked = {row.label: scale.turned(samples[row.label]) for row in rows if not row.reference}
-    return Family(name, len(tasks), scale, verdict(ranked, scale), tuple(rows))
+    told = verdict(ranked, scale, unit="task", where=f" on all {len(tasks)} tasks")
+    if failed := [label for label in common if label not in labels]:
+        told += f" Left out: {', '.join(failed)}, since the metric failed on a task."
+    return Family(name, len(tasks), scale, told, tuple(rows))
 
 
 def _sample(rows: Sequence[Row]) -> Sample:
     """The mean scores of a strategy's runs, shape `(seeds, tasks)`.
 
-    Where a seed has not finished everywhere, the means over seeds stand for all.
+    The seeds are those that finished on all of them; without any, the means over seeds stand for
+    all. A score is NaN where the metric failed.
     """
     seeds = [{run.seed: run.test.metric for run in row.runs} for row in rows]
-    common = [seed for seed in seeds[0] if all(own.get(seed) is not None for own in seeds)]
-    whole = all(len(own) == len(common) for own in seeds)
-    scores = [[own[seed] for own in seeds] for seed in common] if whole else []
+    common = [seed for seed in seeds[0] if all(seed in own for own in seeds)]
+    scores = [[own[seed] for own in seeds] for seed in common]
     means = [[row.metric.mean for row in rows]]
     return Sample(np.array(scores or means, dtype=np.float64), rows[0].best.deterministic)

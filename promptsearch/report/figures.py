@@ -87,7 +87,7 @@ def by_length(task: TaskSummary, prefix: str) -> str:
         An `<svg>` element.
     """
     swept = [
-        Curve(rows[0].family, rows[0].place, [(row.best.length, row.metric) for row in rows])
+        Curve(rows[0].family, rows[0].place, [(row.length, row.metric) for row in rows])
         for rows in task.sweeps
     ]
     families = {curve.name for curve in swept}
@@ -135,7 +135,7 @@ def two_metrics(task: TaskSummary, prefix: str, first: str, second: str) -> str:
         ):
             for rows in task.sweeps:
                 axes.plot(
-                    [row.best.length for row in rows],
+                    [row.length for row in rows],
                     [mean_of(task, row, name) for row in rows],
                     style,
                     color=colour(rows[0].place),

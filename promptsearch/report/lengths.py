@@ -21,8 +21,8 @@ def chosen(task: TaskSummary) -> str:
 
 
 def lengths(task: TaskSummary) -> list[int]:
-    """All lengths of a task's sweeps, ascending, in prompt tokens."""
-    return sorted({row.best.length for rows in task.sweeps for row in rows})
+    """All lengths that a task's sweeps were run at, ascending."""
+    return sorted({row.length for rows in task.sweeps for row in rows})
 
 
 def cells(rows: Sequence[Row], columns: Sequence[int]) -> list[str]:
@@ -32,9 +32,9 @@ def cells(rows: Sequence[Row], columns: Sequence[int]) -> list[str]:
 
     Args:
         rows: The strategy's rows, one for each length.
-        columns: The lengths of the table, in prompt tokens.
+        columns: The lengths of the table.
     """
-    at = {row.best.length: number(row.metric.mean) + ("*" if row.chosen else "") for row in rows}
+    at = {row.length: number(row.metric.mean) + ("*" if row.chosen else "") for row in rows}
     return [rows[0].family, *(at.get(length, "") for length in columns)]
 
 

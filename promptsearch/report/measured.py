@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from promptsearch.errors import TaskError, UnknownName
 from promptsearch.records.measured import MetricRecord
-from promptsearch.records.metrics import limits, shares_of
+from promptsearch.records.metrics import limits, moves_all, shares_of
 from promptsearch.records.run import RunRecord
-from promptsearch.statistics import Sample
+from promptsearch.statistics import Floats, Sample
 
-#: A run's label and seed -> what each of its test examples adds to the metric.
-Parts = Mapping[tuple[str, int], Sequence[float]]
+
+@dataclass(frozen=True)
+class Parts:
+    """What is known of the test examples of runs, by a run's label and seed.
+
+    Args:
+        shares: What each example adds to the metric.
+        answers: Numbers that tell the answers to an example apart, see `Sample`; None where shares
+            do.
+    """
+
+    shares: Mapping[tuple[str, int], Sequence[float]]
+    answers: Mapping[tuple[str, int], Floats] | None
+
+    def sample(self, runs: Sequence[RunRecord], groups: tuple[Hashable, ...] | None) -> Sample:
+        """The scores of some runs of one strategy.
+
+        Args:
+            runs: The runs.
+            groups: The groups of examples, see `Sample`.
+        """
+        keys = [(run.label, run.seed) for run in runs]
+        shares = np.array([self.shares[key] for key in keys], dtype=np.float64)
+        answers = None if self.answers is None else np.array([self.answers[key] for key in keys])
+        return Sample(shares, runs[0].deterministic, groups, answers)
 
 
 @dataclass(frozen=True)
@@ -79,7 +102,7 @@ def parts_of(runs: Sequence[RunRecord], metric: str, trust_code: bool) -> tuple[
             failed = run.test.metric_failed and f"{name}: {run.test.metric_failed}"
             return None, _left_out(metric, failed or "its code is the study's; add --trust-code")
         found[run.label, run.seed] = known
-    return found, ""
+    return Parts(found, _answers(runs, metric)), ""
 
 
 def further(runs: Sequence[RunRecord]) -> dict[str, float]:
@@ -99,6 +122,27 @@ def beside(runs: Sequence[RunRecord]) -> tuple[MetricRecord, ...]:
         for each in run.test.metrics[1:]:
             found.setdefault(each.name, each)
     return tuple(found.values())
+
+
+def _answers(runs: Sequence[RunRecord], metric: str) -> dict[tuple[str, int], Floats] | None:
+    """What tells the answers of runs apart, where one of them moves the scores of all examples.
+
+    It is what each answer adds to the metric's statistics, or else the answer itself; None where an
+    example's score is that of its own answer, or nothing more is known.
+    """
+    tests = [run.test for run in runs]
+    if not all(moves_all(test, metric) for test in tests):
+        return None
+    known = [m.statistics for test in tests for m in test.metrics[:1] if m.statistics is not None]
+    given = [test.predictions for test in tests if test.predictions is not None]
+    if len(known) == len(tests) and len({len(rows[0]) for rows in known}) == 1:
+        found = [np.array(rows, dtype=np.float64) for rows in known]
+    elif given and len(given) == len(tests):
+        answers, places = np.unique(np.array(given), return_inverse=True)
+        found = list(np.eye(len(answers))[places.reshape(len(tests), -1)])
+    else:
+        return None
+    return {(run.label, run.seed): each for run, each in zip(runs, found, strict=True)}
 
 
 def _left_out(metric: str, why: str) -> str:

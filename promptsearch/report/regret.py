@@ -9,19 +9,29 @@ import numpy as np
 from promptsearch.records.run import RunRecord
 
 
-def reference_of(runs: Sequence[RunRecord]) -> RunRecord | None:
-    """The run of an exhaustive search that found the least loss; None where there is none."""
-    lines = [run for run in runs if run.reference and run.winner.kind == "hard"]
-    return min(lines, key=lambda run: run.search.loss_fp32, default=None)
+def references_of(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs of exhaustive searches."""
+    return [run for run in runs if run.reference and run.winner.kind == "hard"]
 
 
-def regret(runs: Sequence[RunRecord], reference: RunRecord | None) -> float | None:
+def regret(runs: Sequence[RunRecord], references: Sequence[RunRecord]) -> float | None:
     """The mean search loss of runs above the reference's, in nats; None where they do not compare.
 
-    Only hard prompts of the reference's length come from the space that it searched.
+    Only hard prompts of the reference's length come from the space that it searched. Where the
+    reference ran with several seeds, each has examples of its own, and compares with its own runs.
     """
-    if reference is None or any(
-        run.reference or run.winner.kind != "hard" or run.length != reference.length for run in runs
+    each = [(run, _reference(run, references)) for run in runs]
+    if any(
+        run.reference or run.winner.kind != "hard" or best is None or run.length != best.length
+        for run, best in each
     ):
         return None
-    return float(np.mean([run.search.loss_fp32 - reference.search.loss_fp32 for run in runs]))
+    losses = [(run.search.loss_fp32, best.search.loss_fp32) for run, best in each if best]
+    return float(np.mean([own - least for own, least in losses]))
+
+
+def _reference(run: RunRecord, references: Sequence[RunRecord]) -> RunRecord | None:
+    """The reference of the least loss on the examples of a run; None where there is none."""
+    several = len({each.seed for each in references}) > 1
+    same = [each for each in references if each.seed == run.seed or not several]
+    return min(same, key=lambda each: each.search.loss_fp32, default=None)

@@ -19,7 +19,7 @@ from promptsearch.records.study import StudyRecord, TaskRecord
 from promptsearch.report.best_control import Against, Candidate, against
 from promptsearch.report.measured import Parts, Scale, beside, further, parts_of, scale_of
 from promptsearch.report.notation import ERRORS
-from promptsearch.report.regret import reference_of, regret
+from promptsearch.report.regret import references_of, regret
 from promptsearch.report.selected import chosen_labels, selected
 from promptsearch.report.verdict import verdict
 from promptsearch.search.alike import was_blind
@@ -55,6 +55,7 @@ class Row:
         select_by: Whether the metric on the select split counts where one run stands for others,
             and how it is read; None for the loss.
         further: The mean test score by each metric beside the task's own.
+        asked: The prompt length that it was run at in a sweep; None without one.
     """
 
     runs: tuple[RunRecord, ...]
@@ -69,6 +70,7 @@ class Row:
     wanted: int
     select_by: Scale | None = None
     further: Mapping[str, float] = field(default_factory=dict)
+    asked: int | None = None
 
     @property
     def label(self) -> str:
@@ -107,6 +109,11 @@ class Row:
     def best(self) -> RunRecord:
         """The run that is best on the select split; the test split has no say."""
         return min(self.runs, key=lambda run: selected(run, self.select_by))
+
+    @property
+    def length(self) -> int:
+        """Its place in a sweep: the length that was asked for, which a winner may fall short of."""
+        return self.best.length if self.asked is None else self.asked
 
     @property
     def unended(self) -> int | None:
@@ -206,7 +213,7 @@ class TaskSummary:
     def sweeps(self) -> tuple[tuple[Row, ...], ...]:
         """The families run at several lengths, in the order of the study, each by length."""
         families: dict[str, list[Row]] = {}
-        for row in sorted(self.rows, key=lambda row: (row.place, row.best.length)):
+        for row in sorted(self.rows, key=lambda row: (row.place, row.length)):
             families.setdefault(row.family, []).append(row)
         return tuple(tuple(rows) for rows in families.values() if len(rows) > 1)
 
@@ -235,19 +242,11 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
     labels = list(dict.fromkeys(run.label for run in runs))
     scale = scale_of(runs, info.metric)
     by = scale if results.study.select_by == "metric" else None
-    best, chosen = reference_of(runs), chosen_labels(runs, results.study, by)
+    references, chosen = references_of(runs), chosen_labels(runs, results.study, by)
     parts, left_out = parts_of(runs, info.metric, results.trust_code)
     rows = [
-        _row(
-            [run for run in runs if run.label == label],
-            parts,
-            info,
-            results.study,
-            best,
-            label in chosen,
-            scale,
-        )
-        for label in labels
+        _row(own, parts, info, results.study, references, own[0].label in chosen, scale)
+        for own in ([run for run in runs if run.label == label] for label in labels)
     ]
 
     def place(row: Row) -> tuple[bool, float, float]:
@@ -266,6 +265,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
         floor=floor,
         failed=sum(run.task == name for run in results.failed),
         unfinished=sum(task == name for task, _, _ in results.unfinished),
+        unit="test example" if info.groups is None else "group of test examples",
     )
     if results.study.model.served and results.study.model.served.get("scores") == "errors":
         sentence += f" {ERRORS}"
@@ -315,7 +315,7 @@ def _row(
     parts: Parts | None,
     info: TaskRecord,
     study: StudyRecord,
-    reference: RunRecord | None,
+    references: Sequence[RunRecord],
     chosen: bool,
     scale: Scale,
 ) -> Row:
@@ -326,8 +326,7 @@ def _row(
         scores = Sample(np.array(alone, dtype=np.float64), deterministic)
         metric = Interval(scores.mean, np.nan, np.nan, scores.covers_seeds)
     else:
-        own = np.array([parts[run.label, run.seed] for run in runs], dtype=np.float64)
-        scores = Sample(own, deterministic, info.groups)
+        scores = parts.sample(runs, info.groups)
         metric = interval(scores, scale.bounds)
     losses = np.array([run.test.losses for run in runs])
     return Row(
@@ -338,9 +337,10 @@ def _row(
         scores=scores,
         metric=metric,
         loss=interval(Sample(losses, deterministic, info.groups), (0, np.inf)),
-        regret=regret(runs, reference),
+        regret=regret(runs, references),
         model=study.model.parameters,
         wanted=1 if deterministic else study.seeds_of(label),
         select_by=scale if study.select_by == "metric" else None,
         further=further(runs),
+        asked=study.asked(label),
     )

@@ -30,6 +30,8 @@ def verdict(
     floor: float | None = None,
     failed: int = 0,
     unfinished: int = 0,
+    unit: str = "test example",
+    where: str = "",
 ) -> str:
     """What the best searches make of the best control, then who won, or that the data cannot tell.
 
@@ -43,6 +45,8 @@ def verdict(
         floor: The score of always giving the most frequent answer; None where it is not known.
         failed: The number of runs that failed.
         unfinished: The number of runs that were not made yet.
+        unit: What the scores are independent in.
+        where: The words that say where a strategy has to have finished to be among the samples.
 
     Returns:
         Plain text.
@@ -51,32 +55,30 @@ def verdict(
     notes += [f"{_count(unfinished, 'run')} not made yet"] if unfinished else []
     missing = f" Not counted: {', '.join(notes)}." if notes else ""
     if not samples:
-        return f"No run has finished: there is nothing to compare.{missing}"
+        who = f"strategy has finished{where}" if where else "run has finished"
+        return f"No {who}: there is nothing to compare.{missing}"
     leader, *others = rank(samples)
     score = f"{scale.name} {scale.sign * samples[leader].mean:.3f}"
     tests = compare_leader(samples, scale.widest)
     ties = [test for test in tests if not test.significant]
     if not others:
         sentence = (
-            f"{leader} reaches {score}; no other strategy has finished, "
+            f"{leader} reaches {score}; no other strategy has finished{where}, "
             "so there is nothing to compare it with."
         )
     elif ties:
         sentence = (
             f"The data cannot tell who wins: {leader} leads with {score}, but cannot be told from "
             f"{_enumerate([t.second for t in ties], most=_NAMED)} "
-            f"({_what_would_have_shown(ties)})."
+            f"({_what_would_have_shown(ties, unit)})."
         )
     else:
         sentence = (
             f"{leader} wins with {score}, {tests[0].difference:.3f} ahead of {tests[0].second} "
             f"(p = {max(test.p for test in tests):.2g}{_at_most(len(tests))})."
         )
-    if floor is not None and interval(samples[leader], (0, 1)).low <= floor:
-        sentence += (
-            " Even the leader cannot be told from always giving the most frequent answer "
-            f"({floor:.3f})."
-        )
+    if floor is not None:
+        sentence += _beside_floor(samples[leader], floor)
     alone = [name for name in samples if not samples[name].covers_seeds]
     luck = (
         f" One seed only of {_enumerate(alone)}: the luck of the seed is not in this."
@@ -86,6 +88,15 @@ def verdict(
     named = [leader] if tests and not ties else []
     unseen = _unseen([samples[name] for name in [*named, *(against.won() if against else [])]])
     return f"{against.sentence if against else ''}{sentence}{unseen}{luck}{missing}"
+
+
+def _beside_floor(leader: Sample, floor: float) -> str:
+    """What a leader makes of the most frequent answer, where it is not above it."""
+    found = interval(leader, (0, 1))
+    if found.low > floor:
+        return ""
+    told = "is behind" if found.high < floor else "cannot be told from"
+    return f" Even the leader {told} always giving the most frequent answer ({floor:.3f})."
 
 
 def _at_most(tests: int) -> str:
@@ -104,9 +115,9 @@ def _unseen(ahead: Sequence[Sample]) -> str:
     )
 
 
-def _what_would_have_shown(ties: Sequence[Comparison]) -> str:
+def _what_would_have_shown(ties: Sequence[Comparison], unit: str) -> str:
     if any(np.isinf(test.half) for test in ties):
-        return "a single test example tells nothing"
+        return f"a single {unit} tells nothing"
     if not any(test.differing for test in ties):
         return "their scores are the same"
     ties = [test for test in ties if not test.too_few]

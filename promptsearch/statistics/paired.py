@@ -9,6 +9,7 @@ import numpy as np
 from promptsearch.statistics.samples import Sample
 from promptsearch.statistics.variance import (
     ALPHA,
+    Floats,
     Part,
     level_of,
     reach,
@@ -26,7 +27,8 @@ class Comparison:
         second: The other one.
         difference: Mean of the first minus mean of the second.
         parts: The parts of its variance.
-        differing: The number of examples, or groups of them, whose scores differ.
+        differing: The number of examples, or groups of them, whose scores differ, or whose answers
+            where one moves the scores of all.
         largest: The largest difference of one of these, as a share of the whole.
         p: The two-sided p-value.
         covers_seeds: False where one of them has one seed only, so that the test covers the choice
@@ -82,8 +84,11 @@ def paired_test(first: str, a: Sample, second: str, b: Sample) -> Comparison:
         pairs. p is 1 for identical scores, and for a single example, which tells nothing.
 
     Raises:
-        ValueError: The numbers of examples, or their groups, differ.
+        ValueError: The numbers of examples, or their groups, differ, or a score is no number.
     """
+    for name, sample in ((first, a), (second, b)):
+        if not np.isfinite(sample.scores).all():
+            raise ValueError(f"expected finite scores of {name}")
     if a.scores.shape[1] != b.scores.shape[1]:
         sizes = f"{a.scores.shape[1]} of {first} and {b.scores.shape[1]} of {second}"
         raise ValueError(f"expected the same test examples, got {sizes}")
@@ -96,11 +101,20 @@ def paired_test(first: str, a: Sample, second: str, b: Sample) -> Comparison:
     shares = sums_within(differences, a.groups) / len(
         differences
     )  # (units,); their sum is the mean
-    differing, largest = int(np.count_nonzero(shares)), float(np.abs(shares).max())
+    differing, largest = _differing(a, b, shares), float(np.abs(shares).max())
     difference = a.mean - b.mean
     p = max(level_of(difference, parts), by_signs(differing))
     covers_seeds = a.covers_seeds and b.covers_seeds
     return Comparison(first, second, difference, parts, differing, largest, p, covers_seeds)
+
+
+def _differing(a: Sample, b: Sample, shares: Floats) -> int:
+    """The number of examples, or groups, that differ: by their shares, or else by their answers."""
+    if a.answers is None or b.answers is None:
+        return int(np.count_nonzero(shares))
+    gaps = a.answers.mean(axis=0) - b.answers.mean(axis=0)  # (examples, numbers)
+    units = np.array([sums_within(gap, a.groups) for gap in gaps.T])
+    return int(np.count_nonzero(units.any(axis=0)))
 
 
 def by_signs(differing: int) -> float:

@@ -19,11 +19,15 @@ class Sample:
         deterministic: Whether the strategy has no seed, so that its one run stands for all.
         groups: What each example belongs to, shape `(examples,)`; None where each stands for
             itself.
+        answers: What tells the answers to an example apart, shape `(seeds, examples, numbers)`,
+            where one answer moves the scores of all examples, as in what `jackknife` returns; None
+            where a score is that of its example alone.
     """
 
     scores: Floats
     deterministic: bool = False
     groups: tuple[Hashable, ...] | None = None
+    answers: Floats | None = None
 
     @property
     def mean(self) -> float:
@@ -82,7 +86,8 @@ def interval(sample: Sample, bounds: tuple[float, float] = (-np.inf, np.inf)) ->
 
     Where all scores are the same bound, as when every answer is right, the variance is 0 and would
     promise too much. The interval then ends at the mean for which so clean a result still has a
-    chance of 2.5 % (Clopper and Pearson).
+    chance of 2.5 % (Clopper and Pearson). Where there is no other bound, nothing says how far that
+    is, and the interval is that bound alone.
 
     Args:
         sample: The strategy's scores.

@@ -105,5 +105,6 @@ def _read(test: Comparison, adjusted: float, level: float, widest: float) -> Com
     if by_signs(test.differing) > level:
         needed = int(np.ceil(1 - np.log2(level)))  # so many examples have to differ
         detectable = max(detectable, needed * test.largest)
-    detectable = detectable if detectable <= widest else np.inf
+    if not test.differing or detectable > widest:
+        detectable = np.inf  # where nothing differs, nothing says how large it would have to be
     return replace(test, adjusted=adjusted, detectable=detectable)

@@ -84,8 +84,8 @@ class TextAnswers(Answers):
     Args:
         template: The template, which may put a space before answers.
         field: The field that holds labels.
-        aliases: Answer -> other texts that count as right; or `{"field": NAME}`, a field that
-            holds such texts, or null.
+        aliases: Answer -> another text that counts as right, or several; or `{"field": NAME}`, a
+            field that holds such texts, or null.
         references: How many of a row's right answers count in the loss; the others count as aliases
             do. None for all.
 
@@ -108,7 +108,10 @@ class TextAnswers(Answers):
         self._aliases: dict[str, tuple[str, ...]] = {}
         if self._others is None:
             self._aliases = {
-                stated(answer, "aliases"): tuple(stated(text, "aliases") for text in texts)
+                stated(answer, "aliases"): tuple(
+                    stated(text, "aliases")
+                    for text in ([texts] if isinstance(texts, str) else texts)
+                )
                 for answer, texts in (aliases or {}).items()
             }
 

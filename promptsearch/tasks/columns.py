@@ -102,7 +102,28 @@ def _column(column: Any, name: str, classes: list[str] | None, source: Source) -
     except Exception as error:  # text that is no UTF-8, a time that Python's types do not reach
         where = f"row {len(values) + 1}, field '{name}'"
         raise source.refuse(f"{where}: {type(error).__name__}: {error}") from error
-    return list(map(reading(str(column.type), classes), values))
+    return list(map(_reading(column.type, classes), values))
+
+
+def _reading(kind: Any, classes: Sequence[str] | None = None) -> Callable[[Any], Any]:
+    """How the values of a type of pyarrow are read, those within lists and structs, too."""
+    import pyarrow.types as types
+
+    if "float" not in str(kind):  # nothing in it is narrowed
+        return reading(str(kind), classes)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return partial(_parts, _reading(kind.value_type))
+    if types.is_struct(kind):
+        return partial(_fields, {field.name: _reading(field.type) for field in kind})
+    return reading(str(kind), classes)
+
+
+def _parts(read: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else list(map(read, value))
+
+
+def _fields(read: Mapping[str, Callable[[Any], Any]], value: Any) -> Any:
+    return None if value is None else {name: read[name](part) for name, part in value.items()}
 
 
 def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

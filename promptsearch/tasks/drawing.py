@@ -4,7 +4,8 @@ A split has a source of its own where the data name one (an official split); the
 from the source that is there. Rows are put in order by a hash of their text, so that neither the
 order of a file nor other rows decide where a row falls, and no text stands in two splits. What
 stands in two sources, by text or group, is dropped from `search`, and from `select` where it stands
-in `test`. An official test split keeps all of its rows, also those of the same text.
+in `test`. An official test split keeps all of its rows, also those of the same text; but text
+answers to the same text are right answers of one example.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ class Read(NamedTuple):
         place: Where the row stands.
         labels: The texts of the row's label, at least one.
         example: The example, not yet numbered.
-        text: What makes it the same as another: its text under the template, and its options.
+        text: What makes it the same as another: its text under the template, and its options; or
+            what a field of its row says.
     """
 
     place: str

@@ -29,13 +29,17 @@ T = TypeVar("T")
 
 
 def majority(task: Task) -> float:
-    """The share of the most frequent right answer in the test split.
+    """The share of the test split of which the most frequent right answer is one.
 
     Options that differ by row have nothing but their places in common, which are counted then.
     """
     test = task.splits["test"].examples
-    answers = Counter(str(e.choice) if task.options_by_row else e.answer for e in test)
-    return max(answers.values()) / answers.total()
+    answers = Counter(
+        answer
+        for example in test
+        for answer in ({str(example.choice)} if task.options_by_row else set(example.right))
+    )
+    return max(answers.values()) / len(test)
 
 
 def floors(task: Task) -> dict[str, float]:
@@ -73,7 +77,7 @@ def _answered(
     if task.options_by_row:
         return {}
     if task.choices is None:
-        most = _frequent([example.answer for example in search])
+        most = _frequent([answer for example in search for answer in example.right])
         return {
             FREQUENT: generated(test, [most] * len(test)),
             COPY: generated(test, list(map(_text, test))),

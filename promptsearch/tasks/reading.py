@@ -57,7 +57,12 @@ def make_answers(
     return Choices(template, field, answers, classes_in(rows, field))
 
 
-def read_rows(rows: Sequence[Row], answers: Answers, group: str | None = None) -> list[Read]:
+def read_rows(
+    rows: Sequence[Row],
+    answers: Answers,
+    group: str | None = None,
+    identity: str | None = None,
+) -> list[Read]:
     """The example of each row.
 
     Args:
@@ -65,6 +70,7 @@ def read_rows(rows: Sequence[Row], answers: Answers, group: str | None = None) -
         answers: What their labels stand for, and the template, which says what fields are needed.
         group: The field whose value names the group of rows that a row belongs to; None where rows
             stand alone.
+        identity: The field whose text makes rows the same; None for what the template says of them.
 
     Raises:
         FieldError: A row lacks something; the message says where the row stands.
@@ -75,7 +81,9 @@ def read_rows(rows: Sequence[Row], answers: Answers, group: str | None = None) -
         named = "" if group is None else text_in(row, group, row.place)
         if group is not None and not named.strip():
             raise FieldError(f"{row.place}: the field '{group}' is empty: expected a group's name")
-        read.append(answers.read(row, fields, named))
+        one = answers.read(row, fields, named)
+        same = one.text if identity is None else text_in(row, identity, row.place)
+        read.append(one._replace(text=same))
     return read
 
 
@@ -107,7 +115,7 @@ def one_of_each(
 def _joined(read: Sequence[Read], answers: TextAnswers) -> tuple[list[Read], list[str]]:
     """One example of each text, with the right answers of all its rows."""
     kept = {
-        text: same[0] if len(same) == 1 else answers.joined(same)
+        text: same[0] if len(same) == 1 else answers.joined(same)._replace(text=text)
         for text, same in _by_text(read).items()
     }
     if not (joined := len(read) - len(kept)):

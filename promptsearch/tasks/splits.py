@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, TypeAlias
 
 from promptsearch.errors import TaskError, UnknownName
+from promptsearch.printable import brief
 from promptsearch.tasks.examples import Example, content_of
 
 #: The names of a task's splits: prompts are searched, then selected, then tested.
@@ -63,7 +65,8 @@ def sizes_of(given: Mapping[str, Any], official: Sequence[str], task: str) -> di
 
     Raises:
         UnknownName: There is no such split.
-        TaskError: A size is below 1, or missing where the split has no source of its own.
+        TaskError: A size is below 1 or no whole number, or missing where the split has no source of
+            its own.
     """
     for name in given:
         if name not in SPLITS:
@@ -79,13 +82,25 @@ def sizes_of(given: Mapping[str, Any], official: Sequence[str], task: str) -> di
                 f"task '{task}': the size of '{name}' is {dict(size)}: expected a number of "
                 "examples, or {per_class: NUMBER}"
             )
-        number = int((size["per_class"] if isinstance(size, Mapping) else size) or 0)
+        number = _whole(name, size["per_class"] if isinstance(size, Mapping) else size, task)
         if number < 1:
             raise TaskError(
                 f"task '{task}': the split '{name}' needs at least 1 example, got {number}"
             )
         sizes[name] = PerClass(number) if isinstance(size, Mapping) else number
     return sizes
+
+
+def _whole(name: str, size: Any, task: str) -> int:
+    """A size as a whole number; 0 where there is none."""
+    try:
+        if isinstance(size, bool):
+            raise TypeError
+        return index(0 if size is None else size)
+    except TypeError:
+        raise TaskError(
+            f"task '{task}': the size of '{name}' is {brief(size)}: expected a whole number"
+        ) from None
 
 
 def hash_of(content: Any) -> str:

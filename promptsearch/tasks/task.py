@@ -10,12 +10,13 @@ from typing import Any, Literal
 import yaml
 
 from promptsearch.errors import FieldError, TaskError, UnknownName
+from promptsearch.tasks.answered import generated
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.drawing import WHOLE, Drawing, draw_up
 from promptsearch.tasks.examples import Example as Example
 from promptsearch.tasks.joining import joined
 from promptsearch.tasks.lm_eval.rows import read_lm_eval
-from promptsearch.tasks.metrics import find_metric, named
+from promptsearch.tasks.metrics import METRICS, find_metric, named
 from promptsearch.tasks.metrics.measured import check_metric
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.normalise import NORMALISES, Normalise
@@ -119,6 +120,7 @@ class Task:
         aliases: Mapping[Any, Any] | None = None,
         references: int | None = None,
         group: str | None = None,
+        identity: str | None = None,
         normalise: Normalise = "none",
         decoding: Decoding | Mapping[str, Any] | None = None,
         metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
@@ -147,6 +149,8 @@ class Task:
                 that a field of each row holds; text answers only.
             references: How many of a row's right answers count in the loss; left out: all.
             group: The field that names a row's group; rows of one group stay in one split.
+            identity: The field whose text says which rows are the same, where more stands in their
+                texts than what is asked; left out: their texts and options.
             normalise: What the log-probability of an answer to choose from is divided by: its
                 number of `tokens`, `bytes` or `characters`, or nothing (`none`).
             decoding: How text answers are generated, or the arguments of `Decoding`.
@@ -171,7 +175,7 @@ class Task:
             raise TaskError(f"task '{name}': {error}") from error
         if normalise not in NORMALISES:
             raise UnknownName("length to normalise by", str(normalise), NORMALISES)
-        read = {source: read_rows(some, meant, group) for source, some in sources.items()}
+        read = {source: read_rows(some, meant, group, identity) for source, some in sources.items()}
         single, notes = one_of_each(read, meant)
         notes += spelling(every, [each for some in read.values() for each in some], meant)
         counts = {source: len(some) for source, some in sources.items()}
@@ -207,8 +211,11 @@ class Task:
                 f"task '{self.name}': 'normalise' compares answers to choose from, and this task's "
                 "are texts: leave it out"
             )
+        tested = self.splits["test"].examples if self.kind == "text" else ()
+        right = generated(tested, [example.answer for example in tested])
         for name, measure in self.measures.items():
-            check_metric(measure, self.most_choices)
+            # One of the study's author that fails costs its own number, never the study.
+            check_metric(measure, self.most_choices, right if name in METRICS else ())
             if self.options_by_row and name in ("balanced_accuracy", "f1"):
                 raise TaskError(
                     f"task '{self.name}': the metric '{name}' is about classes, but the answers "

@@ -1,5 +1,7 @@
 """What all studies together say of a strategy is what each of them says of its best control."""
 
+from dataclasses import replace
+
 import pytest
 
 from promptsearch.report import load_results
@@ -39,6 +41,13 @@ def test_the_page_counts_them_and_says_where_to_look_first(studies, make_study):
     alone = [case for case in found if case.strategy == "random"]
     told = "look first whether there is room" in "\n".join(evidence(alone))
     assert told == (not alone[0].beats)
+
+
+def test_a_gain_without_a_measure_is_blank(studies):
+    _, results = studies
+    found = [replace(case, gain=None) for case in cases([results])]
+    page = "\n".join(evidence(found))
+    assert "nan" not in page and "| `p_tuning` | 1 | 100 % |  |" in page
 
 
 def test_a_study_without_a_control_tells_nothing(make_study):

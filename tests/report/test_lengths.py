@@ -79,6 +79,19 @@ def test_sweeps_are_in_the_order_of_study_and_lengths(task):
     ]
 
 
+def test_a_length_is_the_one_asked_for_also_where_the_winner_is_shorter(make_study):
+    labels = ["random-5", "random-10"]
+    study = make_study(strategies=labels, seeds=(0,))
+    study.study["families"] = dict.fromkeys(labels, "random")
+    study.write_study()
+    for label in labels:
+        study.write(study.result("reviews", "random", 0, length=2) | {"label": label})
+    (task,) = summarise(load_results(study.folder))
+    assert lengths(task) == [5, 10]
+    assert [row.label for row in task.sweeps[0]] == labels
+    assert all(cells(task.sweeps[0], [5, 10]))
+
+
 def test_the_figure_has_a_line_a_strategy_and_a_mark_a_length(task):
     root = ElementTree.fromstring(by_length(task, "t0"))
     groups = {

@@ -4,6 +4,8 @@ from sklearn.metrics import f1_score
 
 from promptsearch.report import load_results
 from promptsearch.report.summary import summarise
+from promptsearch.tasks.metrics import find_metric
+from promptsearch.tasks.metrics.measured import choice_rows
 
 
 def summary(study):
@@ -92,6 +94,38 @@ def test_regret_is_shown_for_hard_prompts_of_the_reference_length_only(make_stud
     assert rows["random"].regret == pytest.approx(mean - 0.25)
     assert rows["p_tuning"].regret is rows["manual"].regret is rows["exhaustive"].regret is None
     assert {row.regret for row in summary(with_reference(study, length=4)).rows} == {None}
+
+
+def test_regret_compares_runs_on_the_same_examples(make_study):
+    """Where each seed draws examples of its own, the exhaustive search runs once on each draw."""
+    study = make_study(strategies=("random", "exhaustive"), seeds=(0, 1))
+    for seed, least in ((0, 1.0), (1, 0.5)):
+        search = {"loss": least, "loss_fp32": least}
+        study.write(study.result("reviews", "random", seed, search=search))
+        study.write(study.result("reviews", "exhaustive", seed, search=search, reference=True))
+    rows = {row.label: row for row in summary(study).rows}
+    assert rows["random"].regret == 0
+
+
+def test_where_one_answer_moves_all_scores_examples_count_that_were_answered_otherwise(make_study):
+    """Four answers that differ prove nothing, whatever the metric makes of them."""
+    for metric in ("accuracy", "balanced_accuracy"):
+        study = make_study(strategies=("a", "b"), seeds=(0,), examples=100, metric=metric)
+        study.labels = np.arange(100) % 2
+        for label, wrong in (("a", 1), ("b", 5)):
+            made = study.result("reviews", "manual", 0, deterministic=True) | {"label": label}
+            correct = [0] * wrong + [1] * (100 - wrong)
+            said = np.where(correct, study.labels, 1 - study.labels)
+            found = find_metric(metric).of(choice_rows(study.labels, said))
+            made["test"] |= {
+                "metric": found,
+                "correct": correct,
+                "predictions": said.tolist(),
+                "labels": study.labels.tolist(),
+            }
+            study.write(made)
+        (test,) = summary(study).leading
+        assert (test.differing, test.p) == (4, 0.125) and not test.significant
 
 
 def test_without_a_reference_there_is_no_regret(make_study):

@@ -3,8 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from promptsearch.report import load_results
 from promptsearch.report.best_control import Candidate, against
 from promptsearch.report.measured import Scale
+from promptsearch.report.summary import summarise
 from promptsearch.report.verdict import verdict
 from promptsearch.statistics import Sample, paired_test
 
@@ -106,6 +108,20 @@ def test_a_leader_that_is_not_above_the_floor_is_called_so(mean, told):
     assert (
         "cannot be told from always giving the most frequent answer (0.510)" not in said
     ) == told
+
+
+def test_a_leader_below_the_floor_is_behind_it():
+    said = verdict({"a": sample(0.2)}, Scale("accuracy"), floor=0.9)
+    assert "Even the leader is behind always giving the most frequent answer (0.900)." in said
+    assert "cannot be told from always" not in said
+
+
+def test_a_single_group_is_no_single_example(make_study):
+    study = make_study()
+    study.study["tasks"]["reviews"]["groups"] = [0] * study.examples
+    study.write_study()
+    (task,) = summarise(load_results(study.fill().folder))
+    assert "(a single group of test examples tells nothing)" in task.verdict
 
 
 def test_a_single_test_example():

@@ -44,6 +44,11 @@ def test_a_list_of_texts_are_references():
     assert example.answer == " one" and example.also == (" two", " three")
 
 
+def test_an_alias_that_is_a_text_is_one():
+    task = make(three("Kyiv"), aliases={"Kyiv": "Kiev"})
+    assert by_text(task)["a"].aliases == (" Kiev",)
+
+
 def test_references_beyond_the_first_ones_count_as_aliases():
     task = make(three(["one", "two", "three"]), references=1, aliases={"two": ["2"]})
     example = by_text(task)["a"]

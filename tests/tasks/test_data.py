@@ -34,6 +34,7 @@ from promptsearch.plain.text import read_text
 from promptsearch.study.config import load_config
 from promptsearch.tasks.data import read_data, read_inputs
 from promptsearch.tasks.fields import text_in
+from promptsearch.tasks.joining import joined
 from promptsearch.tasks.task import SPLITS, Task
 
 TEMPLATE = "{prompt} {text} It was{answer}"
@@ -169,6 +170,30 @@ def test_a_value_has_one_text_in_every_format_and_in_use(tmp_path, value, text):
 )
 def test_values_that_python_and_parquet_know_have_a_text(value, text):
     assert text_in({"x": value}, "x", "here") == text
+
+
+def test_floats_within_lists_and_structs_are_read_as_they_are_stored(tmp_path):
+    single = pa.float32()
+    table = pa.table(
+        {
+            "list": pa.array([[1.1, None], None], pa.list_(single)),
+            "lists": pa.array([[[1.1], []], None], pa.list_(pa.list_(single))),
+            "struct": pa.array(
+                [{"x": [1.1], "y": "a"}, None], pa.struct({"x": pa.list_(single), "y": pa.string()})
+            ),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    first, second = read_data({"path": "a.parquet"}, tmp_path)
+    one = np.float32(1.1)
+    assert first == {"list": [one, None], "lists": [[one], []], "struct": {"x": [one], "y": "a"}}
+    assert text_in(joined([first], {"lists": [";", ","]})[0], "lists", "") == "1.1;"
+    assert set(second.values()) == {None}
+
+
+def test_a_gzip_file_may_be_named_in_capitals(tmp_path):
+    (tmp_path / "A.CSV.GZ").write_bytes(gzip.compress(b"a\n1\n"))
+    assert read_data({"path": "A.CSV.GZ"}, tmp_path) == [{"a": "1"}]
 
 
 def test_columns_of_parquet_are_read_as_they_are_stored(tmp_path):

@@ -57,6 +57,12 @@ def test_a_metric_that_is_no_mean_has_the_most_frequent_answer_beside_it():
     assert 0.3 < found[FREQUENT] < 0.5  # one class of two is never given
 
 
+def test_the_most_frequent_answer_may_be_any_of_several_right_ones():
+    rows = [{"text": f"a {i}", "label": [f"own {i}", "common"]} for i in range(100)]
+    assert majority(task(rows)) == 1.0
+    assert floors(task(rows, metric="chrf"))[FREQUENT] == 100.0
+
+
 def test_a_copy_of_the_input_is_right_where_the_answer_is_the_input():
     rows = [{"text": f"word {i}", "label": f"word {i}" if i % 2 else "other"} for i in range(100)]
     copied = task(rows)

@@ -483,6 +483,70 @@ def test_a_split_alone_is_drawn_from(folder):
         Task.load({"lm_eval": "task.yaml"}, folder)
 
 
+ONE = "\n".join(line for line in CHOICE.splitlines() if line[:5] not in ("train", "valid")) + "\n"
+SOLVED = """\
+doc_to_text: "{{question}}?"
+doc_to_choice: [odd, even]
+doc_to_target: word
+num_fewshot: 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "sizes"),
+    {
+        "one split": (ONE, {"search": 15, "select": 5, "test": 10}),
+        "one split, the first ones": (
+            f"{ONE}fewshot_config: {{sampler: first_n}}\n",
+            {"search": 15, "select": 5, "test": 10},
+        ),
+        "no training split": (
+            CHOICE.replace("training_split: train\n", ""),
+            {"search": 10, "select": 5},
+        ),
+        "no validation split": (
+            CHOICE.replace("validation_split: validation\n", ""),
+            {"search": 15, "select": 5},
+        ),
+        "the scored split": (f"{CHOICE}fewshot_split: test\n", {}),
+        "the select split": (f"{CHOICE}fewshot_split: validation\n", {}),
+        "another split": (f"{CHOICE}fewshot_split: train\n", {}),
+    }.values(),
+)
+def test_no_search_reads_an_answer_of_select_or_test(tmp_path, head, sizes):
+    every = [{**DOCUMENTS[0], "question": f"What is {n}", "word": "odd"} for n in range(90)]
+    # Some documents stand in two splits.
+    test = every[37:39] + every[57:]
+    for name, some in {"train": every[:40], "dev": every[35:60], "test": test}.items():
+        write_rows(tmp_path / f"{name}.jsonl", some)
+    put(tmp_path, head + SOLVED)
+    task = Task.load({"lm_eval": "task.yaml", "splits": sizes}, tmp_path)
+    for drawn in (task, task.drawn(1)):
+        parts = {name: split.examples for name, split in drawn.splits.items()}
+        asked = {
+            name: {example.fields["text"].split("\n\n")[-1] for example in some}
+            for name, some in parts.items()
+        }
+        assert not asked["search"] & asked["select"]
+        assert not asked["test"] & (asked["search"] | asked["select"])
+        for name, unread in (("search", ("select", "test")), ("select", ("test",))):
+            for example in parts[name]:
+                *solved, own = example.fields["text"].split("\n\n")
+                shown = {text.removesuffix(" odd") for text in solved}
+                assert len(solved) == 2 and own not in shown
+                assert not any(shown & asked[other] for other in unread)
+
+
+def test_what_is_set_aside_to_be_solved_is_told(folder):
+    put(folder, ONE + SOLVED)
+    splits = {"search": 2, "select": 1, "test": 1}
+    task = Task.load({"lm_eval": "task.yaml", "splits": splits}, folder)
+    assert task.notes[-1] == (
+        "before all texts are solved 2 documents of the split 'test', not any that lm-eval takes: "
+        "none of them is an example that selects or tests"
+    )
+
+
 @pytest.mark.parametrize(
     ("task", "reason"),
     [

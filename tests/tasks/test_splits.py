@@ -279,6 +279,12 @@ def test_a_split_may_have_as_many_of_each_class():
     assert first != sorted(first)  # classes are mixed, as every prompt is scored on the first ones
 
 
+@pytest.mark.parametrize("size", [2.9, True, "2", {"per_class": 1.5}])
+def test_a_size_that_is_no_whole_number_is_refused(size):
+    with pytest.raises(TaskError, match=r"the size of 'search' is .*expected a whole number"):
+        make(rows(60), {"search": size, "select": 2, "test": 2}, **CHOICES)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -145,6 +145,21 @@ def test_the_same_task_from_every_kind_of_file(tmp_path, kind):
     ]
 
 
+def test_a_metric_of_text_is_tried_on_the_right_answers_before_anything_is_scored():
+    rows = [{"text": f"a {i}", "label": "b"} for i in range(9)]
+    splits = {"search": 3, "select": 3, "test": 3}
+    for asked in ({"metric": "slot_error"}, {"metrics": ["slot_error"]}):
+        with pytest.raises(TaskError, match="slot_error.*'mr'"):
+            Task.from_rows(
+                rows, template="{prompt} {text}{answer}", label="label", splits=splits, **asked
+            )
+    # One that asks a model has none yet.
+    judge = {"judge": {"question": "Is {output} right?"}}
+    Task.from_rows(
+        rows, template="{prompt} {text}{answer}", label="label", splits=splits, metrics=[judge]
+    )
+
+
 def test_metrics_are_named_with_their_options_and_each_name_once():
     data = [{"text": f"t{i}", "label": f"word{i}"} for i in range(9)]
     loose = {"exact_match": {"lowercase": True}}

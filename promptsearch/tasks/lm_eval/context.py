@@ -6,20 +6,18 @@ template. Solved examples are drawn as `simple_evaluate` draws them with its def
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from random import Random
 
 from promptsearch.errors import TaskError
 from promptsearch.printable import brief
 from promptsearch.tasks.lm_eval.config import TaskFile
-from promptsearch.tasks.lm_eval.documents import Documents
 from promptsearch.tasks.lm_eval.reading import Document, Reading
+from promptsearch.tasks.lm_eval.solving import Solvers
 
 #: The seed of `simple_evaluate` for solved examples.
 _SEED = 1234
-#: The ways in which solved examples are drawn.
-_SAMPLERS = ("default", "first_n")
 
 
 class Contexts:
@@ -28,42 +26,18 @@ class Contexts:
     Args:
         file: The task's file.
         reading: Reads its documents.
-        splits: The documents of each split that the task names.
-        split: The split whose texts are written.
-        scored: The split that the harness scores.
+        solvers: The documents that are solved before those of the split.
 
     Raises:
-        TaskError: Solved examples are wanted, and there are none, or they are drawn in another way.
+        TaskError: There are too few solvers.
     """
 
-    def __init__(
-        self,
-        file: TaskFile,
-        reading: Reading,
-        splits: Mapping[str, Documents],
-        split: str,
-        scored: str,
-    ) -> None:
+    def __init__(self, file: TaskFile, reading: Reading, solvers: Solvers) -> None:
         self._file, self._reading, self._random = file, reading, Random(_SEED)
         self._count = file.config.num_fewshot or 0
-        self._pool: list[Document] = []
-        self._without = False
-        if not self._count:
-            return
-        config, given = file.config, file.config.fewshot_config
-        if given.sampler not in _SAMPLERS:
-            raise TaskError(
-                f"{file.path}: solved examples are drawn by '{given.sampler}': expected "
-                f"{' or '.join(_SAMPLERS)}"
-            )
-        solved = given.split or config.fewshot_split
-        source = solved or config.training_split or config.validation_split or scored
-        listed = given.samples if solved is None else None
-        self._pool = list(splits[source].rows if listed is None else listed)
-        # The harness leaves out the document itself only where it draws from the test split that
-        # the file names, also where it names none; elsewhere no document may solve itself.
-        self._without = solved == config.test_split if split == scored else source == split
-        needed = self._count + (self._without and given.sampler == "default")
+        self._pool, self._without = solvers
+        default = file.config.fewshot_config.sampler == "default"
+        needed = self._count + bool(self._count and self._without and default)
         if len(self._pool) < needed:
             raise TaskError(
                 f"{file.path}: num_fewshot is {self._count}, which takes {needed} documents; "

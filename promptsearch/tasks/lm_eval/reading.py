@@ -138,6 +138,15 @@ class Reading:
             raise self._wrong("doc_to_target", "a text, or a list of texts", target, place)
         return list(dict.fromkeys(text_of(each) for each in found))
 
+    def identity(self, document: Document, place: str) -> str:
+        """The text by which documents are the same: what is read of one, and its choices.
+
+        The solved examples before it are none of it.
+        """
+        parts = [each(document, place) for each in (self.description, self.question, self.prefix)]
+        chosen = self._file.config.output_type == "multiple_choice"
+        return "\0".join([*parts, *(sorted(self.choices(document, place)) if chosen else ())])
+
     def description(self, document: Document, place: str) -> str:
         """The text that stands before everything else."""
         wanted = self._file.config.description

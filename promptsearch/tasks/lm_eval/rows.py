@@ -21,6 +21,7 @@ from promptsearch.tasks.lm_eval.context import Contexts
 from promptsearch.tasks.lm_eval.documents import load_documents
 from promptsearch.tasks.lm_eval.reading import Reading
 from promptsearch.tasks.lm_eval.scoring import Scoring, scoring_of
+from promptsearch.tasks.lm_eval.solving import solving_of
 from promptsearch.tasks.notation import braces
 from promptsearch.tasks.sources import Sources
 
@@ -58,16 +59,17 @@ def read_lm_eval(source: str, folder: Path) -> LmEvalTask:
     scoring = scoring_of(file)
     sources = _sources(file)
     splits = load_documents(file)
-    scored = sources["test"]
-    reading = Reading(file, splits[scored].fields)
+    reading = Reading(file, splits[sources["test"]].fields)
+    solving = solving_of(file, reading, splits, sources)
     rows = {
         name: list(
             _rows(
                 file,
                 reading,
-                Contexts(file, reading, splits, split, scored),
+                Contexts(file, reading, solving.solvers[name]),
                 splits[split].rows,
                 scoring,
+                solving.aside,
                 f"{file.config.task}, split {split}",
             )
         )
@@ -81,11 +83,14 @@ def read_lm_eval(source: str, folder: Path) -> LmEvalTask:
         "label": "label",
         **scoring.keys,
     }
+    if file.config.num_fewshot:  # two texts of one question differ by what is solved before it
+        keys["identity"] = "identity"
     if scoring.choice:
         keys["answers"] = _shared_options(every) or {"field": "options"}
     if list(rows) == ["test"]:
         rows = {WHOLE: rows["test"]}
-    return LmEvalTask(as_name(file.config.task, "task"), rows, keys, scoring.notes)
+    notes = (*scoring.notes, *solving.notes)
+    return LmEvalTask(as_name(file.config.task, "task"), rows, keys, notes)
 
 
 def _sources(file: TaskFile) -> dict[str, str]:
@@ -105,15 +110,19 @@ def _rows(
     contexts: Contexts,
     documents: Sequence[Mapping[str, Any]],
     scoring: Scoring,
+    aside: frozenset[str],
     name: str,
 ) -> Iterator[Row]:
     for number, document in enumerate(documents, start=1):
         place = f"{name}, document {number}"
+        identity = reading.identity(document, place)
+        if identity in aside:
+            continue
         text = contexts.text(document, place)
         if not scoring.choice:
             answers = reading.answers(document, place)
             labels = [contexts.answer(document, each, place) for each in answers]
-            yield Row({"text": text, "label": labels}, place)
+            yield Row({"text": text, "label": labels, "identity": identity}, place)
             continue
         choices = reading.choices(document, place)
         right = reading.right(document, choices, place)
@@ -121,7 +130,16 @@ def _rows(
         kept = text.rstrip()
         between = text[len(kept) :] + file.config.target_delimiter
         options = [between + choice for choice in choices]
-        yield Row({"text": kept, "label": right, "options": options, "between": between}, place)
+        yield Row(
+            {
+                "text": kept,
+                "label": right,
+                "options": options,
+                "between": between,
+                "identity": identity,
+            },
+            place,
+        )
 
 
 def _take_space(file: TaskFile, rows: Sequence[Row], scoring: Scoring) -> bool:

@@ -73,6 +73,8 @@ class OverEncoder(Metric):
         idf: Whether tokens count more that few rows' references have.
     """
 
+    alone = False
+
     def __init__(self, *, encoder: str, layer: int = -1, idf: bool = False) -> None:
         self.encoder, self.layer, self.idf = encoder, layer, idf
         self._over: Encoder | None = None

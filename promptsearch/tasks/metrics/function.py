@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from promptsearch.errors import TaskError
 from promptsearch.tasks.metrics.choices import places
 from promptsearch.tasks.metrics.metric import Answered, Floats, Metric
 
@@ -33,6 +34,12 @@ class FunctionMetric(Metric):
     def statistics(self, rows: Sequence[Answered]) -> Floats:
         """For each pair of a label and a prediction, whether it is this row's."""
         labels, predictions, choices = places(rows)
+        if (predictions < 0).any():
+            number = int(np.argmax(predictions < 0)) + 1
+            raise TaskError(
+                f"the metric '{self.name}' pairs labels and predictions, and of row {number} it is "
+                "not known which answer was given"
+            )
         pairs: Floats = np.zeros((len(rows), choices * choices))
         pairs[np.arange(len(rows)), labels * choices + predictions] = 1
         return pairs

@@ -49,6 +49,7 @@ class Judge(Metric):
     name = "judge"
     answers = "any"
     mean = True
+    alone = False
 
     def __init__(self, *, question: str) -> None:
         if "{output}" not in question:

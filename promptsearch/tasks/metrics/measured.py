@@ -97,12 +97,13 @@ def measured_over(metric: Metric, drawn: Sequence[Sequence[Answered]]) -> Measur
     return Measured(metric, found[0].score_of(mean.sum(0), len(mean)), mean)
 
 
-def check_metric(metric: Metric, choices: int | None) -> None:
-    """Refuse a metric that does not fit a task, or fails on invented rows, before any is scored.
+def check_metric(metric: Metric, choices: int | None, right: Sequence[Answered] = ()) -> None:
+    """Refuse a metric that does not fit a task, or fails on made-up rows, before any is scored.
 
     Args:
         metric: The metric.
         choices: The number of answers to choose from; None for text answers.
+        right: Rows of text as if each were answered right, on which it is tried.
 
     Raises:
         TaskError: The metric is for other answers, or `measured` refuses it.
@@ -118,6 +119,8 @@ def check_metric(metric: Metric, choices: int | None) -> None:
             for said in predictions
         ]
         measured(metric, choice_rows(labels, predictions, half))
+    elif right and metric.alone:
+        measured(metric, right)
 
 
 def choice_rows(

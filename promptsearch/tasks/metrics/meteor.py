@@ -41,6 +41,7 @@ class Meteor(Metric):
     """
 
     name = "meteor"
+    alone = False
 
     def __init__(self, *, jar: str | None = None, tokenize: Literal["ptb", "none"] = "ptb") -> None:
         self.tokenize = tokenize

@@ -33,6 +33,7 @@ class MeteorNltk(Metric):
 
     name = "meteor_nltk"
     mean = True
+    alone = False
 
     def __init__(self, *, wordnet: str | None = None) -> None:
         require("nltk", self.name)

@@ -64,6 +64,8 @@ class Metric(ABC):
         higher_is_better: Whether a higher score is a better one.
         bounds: The least and the greatest score that there can be.
         mean: Whether the score is the mean over rows of their only statistic.
+        alone: Whether it needs no model, program or data that may be missing, so that it can be
+            tried beforehand on the right answers of a test split.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Metric(ABC):
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     mean: ClassVar[bool] = False
+    alone: ClassVar[bool] = True
 
     @property
     def signature(self) -> str:

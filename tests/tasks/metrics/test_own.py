@@ -29,6 +29,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
+def test_pairs_of_which_an_answer_is_not_known_are_refused(
+    here: Path,
+) -> None:
+    (here / "own.py").write_text("def share(labels, predictions):\n    return 0.5\n")
+    rows = [Answered("b", ("b",), label=1, prediction=1), Answered("", ("a",), label=0)]
+    with pytest.raises(TaskError, match="of row 2 it is not known which answer was given"):
+        measured(find_metric("own:share"), rows)
+
+
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
