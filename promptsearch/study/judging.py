@@ -52,22 +52,24 @@ class Asking:
 
 
 def judged(
-    record: MetricRecord, found: Measured, rows: Sequence[Answered], tokens: int
+    record: MetricRecord, found: Measured, drawn: Sequence[Sequence[Answered]], tokens: int
 ) -> MetricRecord:
-    """The record of a judge, with its agreement with what is known of the answers.
+    """The record of a judge, with its agreement with what is known of all answers.
 
     Args:
         record: The record so far.
         found: What it said of each row.
-        rows: The rows: an answer is right that is the right choice, or matches a reference.
+        drawn: The rows, once for each answer that was drawn.
         tokens: What it read and wrote.
     """
-    chosen = rows[0].label is not None
-    right = (
-        np.array([row.label == row.prediction for row in rows], dtype=np.float64)
-        if chosen
-        else ExactMatch().statistics(rows)[:, 0]
-    )
-    told = agreement(found.statistics[:, 0].tolist(), right.tolist())
+    said = np.concatenate(found.draws or (found.statistics,))[:, 0]
+    told = agreement(said.tolist(), [right for rows in drawn for right in _right(rows)])
     kappa = None if np.isnan(told.kappa) else told.kappa
     return replace(record, judge=JudgeRecord(tokens, told.share, kappa))
+
+
+def _right(rows: Sequence[Answered]) -> list[float]:
+    """1 for an answer that is the right choice, or matches a reference; else 0."""
+    if rows[0].label is None:
+        return [float(right) for right in ExactMatch().statistics(rows)[:, 0]]
+    return [float(row.label == row.prediction) for row in rows]

@@ -181,7 +181,7 @@ def _try(
         return _Tried(replace(record, failed=str(error)))
     record = replace(record, score=found.score)
     if isinstance(asked, Asking):
-        record = judged(record, found, answers.drawn[0], asked.tokens - before)
+        record = judged(record, found, answers.drawn, asked.tokens - before)
     if not _follows(found, known):
         rows = [tuple(float(f"{x:.{DIGITS}g}") for x in row) for row in found.statistics.tolist()]
         record = replace(record, statistics=tuple(rows))

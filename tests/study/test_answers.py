@@ -15,6 +15,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.endpoint import Completion
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.records.load import load_results
+from promptsearch.records.measured import MetricRecord
 from promptsearch.records.scores import Generated
 from promptsearch.report import write_report
 from promptsearch.report.markdown import to_markdown
@@ -26,10 +27,12 @@ from promptsearch.statistics import Sample, interval
 from promptsearch.study.config import parse_config
 from promptsearch.study.execution.lease import LEASES
 from promptsearch.study.forecast import forecast
+from promptsearch.study.judging import judged
 from promptsearch.tasks.answered import chosen, generated
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.metrics import find_metric
-from promptsearch.tasks.metrics.metric import Metric
+from promptsearch.tasks.metrics.measured import measured_over
+from promptsearch.tasks.metrics.metric import Answered, Metric
 from promptsearch.tasks.task import Task
 from promptsearch.testing.rerun import results_of, without_times
 from promptsearch.testing.tiny import tiny_model
@@ -509,6 +512,20 @@ def test_no_verdict_is_about_a_judge_alone(llama, tmp_path):
         compare(study(["random"]), out=tmp_path, model=llama, task=text_task(judge))
     with pytest.raises(StudyError, match="no search follows a judge"):
         compare(study(["random"], objective=judge), out=tmp_path, model=llama, task=text_task())
+
+
+def test_a_judge_is_compared_answer_by_answer_where_several_are_drawn():
+    class Honest:
+        signature = "honest"
+
+        def answers(self, requests):
+            return ["yes" if "right" in each else "no" for each in requests]
+
+    drawn = [[Answered(said, ("right",))] * 5 for said in ("right", "wrong")]
+    metric = find_metric("judge", {"question": "{output}?"}).over(Honest())
+    found = measured_over(metric, drawn)
+    record = judged(MetricRecord("judge", found.score, ""), found, drawn, 5)
+    assert (found.score, record.judge.agrees, record.judge.kappa) == (0.5, 1.0, 1.0)
 
 
 def test_a_judge_stands_beside_another_metric_with_its_agreement_and_tokens(

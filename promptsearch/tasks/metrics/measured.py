@@ -26,11 +26,14 @@ class Measured:
         metric: The metric.
         score: The score of all of them.
         statistics: The statistics of each row, shape `(rows, statistics)`.
+        draws: Those of each answer that was drawn for a row, where there are several; `statistics`
+            are their means.
     """
 
     metric: Metric
     score: float
     statistics: Floats
+    draws: tuple[Floats, ...] = ()
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -93,8 +96,9 @@ def measured_over(metric: Metric, drawn: Sequence[Sequence[Answered]]) -> Measur
     found = [measured(metric, rows) for rows in drawn]
     if len(found) == 1:
         return found[0]
-    mean = np.mean([each.statistics for each in found], axis=0)
-    return Measured(metric, found[0].score_of(mean.sum(0), len(mean)), mean)
+    draws = tuple(each.statistics for each in found)
+    mean = np.mean(draws, axis=0)
+    return Measured(metric, found[0].score_of(mean.sum(0), len(mean)), mean, draws)
 
 
 def check_metric(metric: Metric, choices: int | None, right: Sequence[Answered] = ()) -> None:
