@@ -39,11 +39,13 @@ def visible(text: str, limit: int = 2000) -> str:
 def in_slots(text: str) -> str:
     """The text of a winner with ` | ` between its slots, as a report shows it.
 
-    The space with which the words of a slot begin is the one behind the bar.
+    The space with which the words of a slot begin is the one behind the bar. Slots that are empty
+    behind the last words are not shown.
 
     Args:
         text: What the slots hold, joined by ` | `.
     """
+    text = re.sub(r"(?<=[^ |])( \| )+$", "", text)
     return re.sub(r" \|  (?=\S)", " | ", text)
 
 

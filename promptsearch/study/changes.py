@@ -20,6 +20,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.verbalized import VerbalizedPrompt
 from promptsearch.records.explained import Way
 from promptsearch.scoring.layout import begins_row
 from promptsearch.tasks.template import Template
@@ -66,11 +67,13 @@ def pieces_of(prompt: Prompt, space: PromptSpace, template: Template, lm: TextMo
     """The pieces of a prompt of words.
 
     Args:
-        prompt: A hard prompt or a text.
+        prompt: A hard prompt or a text, with answer words or without.
         space: The space that was searched.
         template: The template, bound.
         lm: The model, for its tokenizer.
     """
+    if isinstance(prompt, VerbalizedPrompt):
+        return _Answered(prompt, pieces_of(prompt.words, space, template, lm))
     if isinstance(prompt, HardPrompt):
         return _Tokens(prompt, space, template, lm)
     (text,) = TextPrompt.among([prompt])
@@ -173,6 +176,30 @@ class _Words:
                 for text, whole in zip(texts, self._texts, strict=True)
             ]
         return TextPrompt(texts)
+
+
+class _Answered:
+    """A prompt with answer words, as `Pieces`: its words change, the answer words stay."""
+
+    def __init__(self, prompt: VerbalizedPrompt, words: Pieces) -> None:
+        self._words, self._answers = words, prompt.answers
+        self.shown = words.shown
+
+    def without(self, place: int) -> Prompt:
+        """The prompt without one piece of its words."""
+        return self._with(self._words.without(place))
+
+    def ordered(self, order: Sequence[int]) -> Prompt:
+        """The prompt with its words in another order."""
+        return self._with(self._words.ordered(order))
+
+    def near(self, place: int) -> Sequence[Prompt]:
+        """The prompts with a near word in the place of a piece."""
+        return [self._with(words) for words in self._words.near(place)]
+
+    def _with(self, words: Prompt) -> Prompt:
+        assert isinstance(words, HardPrompt | TextPrompt)
+        return VerbalizedPrompt(words, self._answers)
 
 
 def _cut(text: str) -> list[str]:

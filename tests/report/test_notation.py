@@ -69,6 +69,10 @@ def test_shares_and_scores():
         ("a |   b", "a |   b"),
         ("a | b", "a | b"),
         ("a |  ", "a |  "),
+        ("a | ", "a"),
+        ("a\n |  | ", "a\n"),
+        (" | b", " | b"),
+        (" | ", " | "),
     ],
 )
 def test_the_space_behind_the_bar_is_the_one_that_a_slot_begins_with(text, shown):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from promptsearch import HardPrompt, TextPrompt, compare, load_prompt
+from promptsearch import HardPrompt, TextPrompt, VerbalizedPrompt, compare, load_prompt
 from promptsearch.cli import app
 from promptsearch.errors import ExportError, RecordError, StudyError
 from promptsearch.records.explained import EXPLAINED
@@ -145,3 +145,23 @@ def test_a_text_of_lines_loses_lines_and_one_of_words_words():
         assert pieces.shown == shown
         left = pieces.without(0).texts[0]
         assert left == text.partition(shown[0])[2].lstrip(" \n")
+
+
+def test_a_winner_keeps_its_answer_words_while_its_words_change(tiny, films, study, tmp_path):
+    rows = [{"verbalizer": {"prompts": ["It was good", "This was a film"], "words": 1}}]
+    config = study(length=3, strategies=rows, budget=20_000)
+    compare(config, out=tmp_path)
+    (found,) = explain(config, tmp_path, lambda told: None).winners
+    run = min(load_results(tmp_path).runs, key=lambda run: run.select.loss)
+    assert (found.label, found.key) == ("verbalizer", run.winner.key)
+    prompt = load_prompt(tmp_path / run.task / "verbalizer" / f"seed{run.seed}").prompt
+    assert isinstance(prompt, VerbalizedPrompt)
+    pieces = pieces_of(prompt, None, None, None)
+    assert found.pieces == pieces.shown == pieces_of(prompt.words, None, None, None).shown
+    prepared = prepare(config)
+    scorer = prepared.arena(prepared.tasks[0]).exact["select"]
+    changed = [change.prompt for change in changes_of(pieces, np.random.default_rng(run.seed))]
+    assert {each.answers for each in changed} == {prompt.answers}
+    own, *others = scorer.score([prompt, *changed], np.arange(8)).losses
+    for change, losses in zip(found.changes, others, strict=True):
+        assert change.loss == pytest.approx((losses - own).mean(), abs=1e-5)
