@@ -142,10 +142,12 @@ def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        number = error.problem_mark.line if error.problem_mark else 0
+        lines = text.splitlines() or [""]
+        # A bracket or a quote that is never closed is missed behind the last line.
+        number = min(error.problem_mark.line if error.problem_mark else 0, len(lines) - 1)
         if isinstance(error, _Refused):
             raise StudyError(f"{source}, line {number + 1}: {error.problem}") from error
-        line = (text.splitlines() or [""])[min(number, text.count("\n"))]
+        line = lines[number]
         hint = (
             " A text with braces or a colon needs quotes around it."
             if "{" in line or line.count(":") > 1

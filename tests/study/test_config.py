@@ -224,6 +224,14 @@ WRONG = {
         STUDY.replace("budget:", "buget:"),
         f"study.yaml, line 10: unknown key 'buget'. Did you mean 'budget'? Known: {KNOWN}.",
     ),
+    "a bracket that is never closed": (
+        STUDY + "pool: [a, b\n",
+        "study.yaml, line 16: this is not YAML: expected ',' or ']', but got '<stream end>'.",
+    ),
+    "a quote that is never closed": (
+        STUDY + 'name: "a\n',
+        "study.yaml, line 16: this is not YAML: found unexpected end of stream.",
+    ),
     "unknown nested key": (
         STUDY.replace("template:", "templat:"),
         "study.yaml, line 5, in task: unknown key 'templat'. Did you mean 'template'? "
