@@ -58,6 +58,7 @@ class Asks(Walks):
         (lambda prompts: Ask(prompts, []), r"whole numbers from 0 to 11, got \[\]"),
         (lambda prompts: Ask(prompts, 3), "whole numbers from 0 to 11, got 3"),
         (lambda prompts: Ask(prompts, [0.5]), r"whole numbers from 0 to 11, got \[0.5\]"),
+        (lambda prompts: Ask(prompts, [[0], [1, 2]]), "whole numbers from 0 to 11: ValueError: "),
     ],
 )
 def test_an_ask_that_is_none_is_named(answer, complaint):
