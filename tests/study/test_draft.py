@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import promptsearch
 from promptsearch import compare
 from promptsearch.cli import app
+from promptsearch.errors import TaskError
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.study.config import load_config
 from promptsearch.study.drafting.draft import draft
@@ -224,6 +225,31 @@ def test_numbers_as_labels_are_to_be_checked(tmp_path):
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(60)]
     found = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml")
     assert any("answers" in line and "number" in line for line in found.checks)
+
+
+NUMBERED = {
+    "a score": [{"text": f"film {i}", "score": i / 8} for i in range(40)],
+    "a price": [{"description": f"a film {i}", "price": i % 4} for i in range(40)],
+    "a short word": [{"y": i % 2, "word": f"word{i}"} for i in range(40)],
+}
+
+
+@pytest.mark.parametrize("rows", NUMBERED.values(), ids=NUMBERED)
+def test_a_number_beside_the_only_text_is_never_the_input(rows, tmp_path):
+    found = []
+    for name in ("rows.csv", "rows.jsonl"):
+        try:
+            found.append(draft(write(tmp_path, name, rows), tmp_path / "s.yaml").text)
+        except TaskError as error:
+            found.append(str(error))
+    assert found[0].replace(".csv", ".jsonl") == found[1]
+
+
+def test_a_number_beside_a_text_of_few_values_is_the_input(tmp_path):
+    rows = [{"number": i, "parity": ("even", "odd")[i % 2]} for i in range(60)]
+    text = draft(write(tmp_path, "numbers.csv", rows), tmp_path / "s.yaml").text
+    said = read_yaml(text, "s")[0]["task"]
+    assert said["label"] == "parity" and "{number}" in said["template"]
 
 
 def test_a_rare_label_is_not_measured_by_accuracy(tmp_path):

@@ -148,8 +148,11 @@ def _label(
     """The field of the right answer."""
     if name is not None:
         return _several(_named(columns, name))
-    texts = [c for c in columns if c.kind == "text" and not (_numbering(c) or _groups(c))]
-    taken = asked or (texts if len(texts) == 1 else [])  # the only text is the input
+    # Numbers are no texts, although all cells of a CSV file are written as such.
+    words = [c for c in columns if c.kind == "text" and not c.numeric]
+    texts = [c for c in words if not (_numbering(c) or _groups(c))]
+    # The only text is the input, unless its values are classes.
+    taken = asked or (texts if len(texts) == 1 and not few(texts[0]) else [])
     able = [column for column in columns if column not in taken and _answers(column)]
     found = [c for label in LABELS for c in able if _label_name(c.name) == label]
     why = "its name says so"
@@ -170,6 +173,11 @@ def _label(
             f"{listed(c.name for c in others)} (--label FIELD takes another)"
         )
     return _several(found[0])
+
+
+def few(column: Column) -> bool:
+    """Whether the values are so few that they are answers to choose from."""
+    return column.distinct <= CHOICES and column.rows >= ROWS_EACH * column.distinct
 
 
 def _several(column: Column) -> Column:
