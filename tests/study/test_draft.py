@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 from pathlib import Path
 
+import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
@@ -287,6 +291,33 @@ def test_options_that_the_label_does_not_name_are_said(tmp_path):
     assert any("'choices', which looks like options" in check for check in found.checks)
 
 
+def test_a_label_beyond_all_numbers_is_no_place_among_the_options(tmp_path):
+    rows = [{**row, "answer": "9" * 400 if row["answer"] else "0"} for row in questions()]
+    found = draft(write(tmp_path, "questions.jsonl", rows), tmp_path / "s.yaml")
+    assert any("'choices', which looks like options" in check for check in found.checks)
+
+
+def test_dates_are_labels_where_they_are_named(tmp_path):
+    days = [datetime.date(2020, 1, 1 + i % 2) for i in range(60)]
+    texts = [f"film {i}" for i in range(60)]
+    rows = pyarrow.table({"text": texts, "mood": ["happy", "sad"] * 30, "when": days})
+    pyarrow.parquet.write_table(rows, path := tmp_path / "films.parquet")
+    text = draft(path, tmp_path / "s.yaml", label="when").text
+    assert list(read_yaml(text, "s")[0]["task"]["answers"]) == ["2020-01-01", "2020-01-02"]
+    said = read_yaml(draft(path, tmp_path / "s.yaml").text, "s")[0]["task"]
+    assert said["label"] == "mood" and "{when}" not in said["template"]
+
+
+def test_classes_are_known_by_their_names(tmp_path):
+    names = datasets.Features(
+        {"text": datasets.Value("string"), "mood": datasets.ClassLabel(names=["happy", "sad"])}
+    )
+    rows = {"text": [f"film {i}" for i in range(60)], "mood": [0, 1] * 30}
+    datasets.Dataset.from_dict(rows, names).to_parquet(tmp_path / "films.parquet")
+    text = draft(tmp_path / "films.parquet", tmp_path / "s.yaml").text
+    assert read_yaml(text, "s")[0]["task"]["answers"] == {"happy": "happy", "sad": "sad"}
+
+
 def test_nested_fields_are_named_with_points(tmp_path):
     rows = [
         {"translation": {"en": f"the film number {i} is good", "de": f"der Film {i} ist sehr gut"}}
@@ -368,6 +399,13 @@ WRONG = {
         [{"text": f"a {i}", "references": [i, i]} for i in range(60)],
         ["--label", "references"],
         "has no text",
+    ),
+    "lists as the text": ("data.jsonl", questions(), ["--text", "choices"], "holds lists"),
+    "lists beside the text": (
+        "data.jsonl",
+        questions(),
+        ["--text", "question", "--text", "choices"],
+        "the study file can join a list to one text",
     ),
     "not a name": ("data.csv", "my text,label\n" + "a,b\nc,d\n" * 30, [], "my text"),
 }

@@ -88,7 +88,7 @@ def find_roles(columns: Sequence[Column], label: str | None, inputs: Sequence[st
     """
     said: list[str] = []
     checks: list[str] = []
-    asked = [_named(columns, name) for name in inputs]
+    asked = [_input(columns, name) for name in inputs]
     answer = _label(columns, label, asked, said, checks)
     if answer in asked:
         raise TaskError(f"'{answer.name}' is named as the text and as the label: expected two")
@@ -126,6 +126,17 @@ def _named(columns: Sequence[Column], name: str) -> Column:
                 raise TaskError(f"the field '{name}' has no text: expected text, numbers or lists")
             return column
     raise UnknownName("field", name, [column.name for column in columns])
+
+
+def _input(columns: Sequence[Column], name: str) -> Column:
+    """The field of an input, by its name."""
+    column = _named(columns, name)
+    if column.kind == "texts":
+        raise TaskError(
+            f"the field '{name}' holds lists: expected text, numbers or flags in the input; the "
+            "study file can join a list to one text"
+        )
+    return column
 
 
 def _check_name(name: str) -> None:
@@ -192,8 +203,8 @@ def _several(column: Column) -> Column:
 
 
 def _answers(column: Column) -> bool:
-    """Whether the values can be answers: no numbering of rows, no measure with a fraction."""
-    if column.kind == "other" or _numbering(column):
+    """Whether the values can be answers: no numbering of rows, no date, no fraction."""
+    if column.kind in ("date", "other") or _numbering(column):
         return False
     return not column.numeric or (column.whole and column.distinct <= CHOICES)
 
@@ -233,7 +244,7 @@ def holds(options: Column, label: Column) -> bool:
         return False
     by_text = all(text in texts for texts, text in pairs if texts)
     places = label.whole and all(
-        text is not None and 0 <= int(float(text)) < len(texts or ()) for texts, text in pairs
+        text is not None and 0 <= float(text) < len(texts or ()) for texts, text in pairs
     )
     return by_text or places
 
