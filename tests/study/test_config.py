@@ -95,6 +95,10 @@ def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
     assert load(json.dumps(data), name="one.json").model_dump() == as_toml.model_dump()
 
 
+def test_a_study_is_never_called_what_no_folder_can_be_called(folder: Path) -> None:
+    assert load(STUDY.replace("name: movie-reviews\n", ""), name="aux.yaml").name == "aux-study"
+
+
 def test_a_list_of_models_is_read_by_either_name_and_one_model_as_before(folder: Path) -> None:
     one = load(STUDY)
     assert one.models == ("smollm2-135m-instruct",)

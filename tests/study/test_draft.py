@@ -291,6 +291,26 @@ def test_options_that_the_label_does_not_name_are_said(tmp_path):
     assert any("'choices', which looks like options" in check for check in found.checks)
 
 
+def test_long_labels_are_read_back(tmp_path):
+    labels = ["a" * 1_020, "b: " * 400 + "b", "c" * 5_000]
+    rows = [{"text": f"film {i}", "label": labels[i % 3]} for i in range(60)]
+    text = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml").text
+    answers = read_yaml(text, "s")[0]["task"]["answers"]
+    assert answers == dict(zip(labels, labels, strict=True))
+
+
+@pytest.mark.parametrize("name", ["pools", "nul", "COM1"])
+def test_data_whose_name_no_study_can_have_are_drafted_under_another_one(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, f"{name}.csv", reviews())
+    result = CliRunner().invoke(app, ["init", f"{name}.csv"])
+    assert result.exit_code == 0, result.output
+    assert load_config(Path(f"{name}-study.yaml")).name == f"{name}-study"
+    assert load_config(Path(f"{name}-study.yaml")).tasks[0].name == f"{name}-task"
+
+
 def test_a_label_beyond_all_numbers_is_no_place_among_the_options(tmp_path):
     rows = [{**row, "answer": "9" * 400 if row["answer"] else "0"} for row in questions()]
     found = draft(write(tmp_path, "questions.jsonl", rows), tmp_path / "s.yaml")

@@ -10,18 +10,11 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from promptsearch.errors import UnknownName
-from promptsearch.plain.names import NAME
+from promptsearch.plain.names import NAME, TAKEN
 from promptsearch.tasks.notation import LONGEST_PROMPT
 
 #: The largest whole number of a sensible study.
 MOST = 10**15
-#: Names that a folder cannot have everywhere, or that stand in a study's folder already.
-_TAKEN = re.compile(
-    r"con|prn|aux|nul|com\d|lpt\d|pools|study\.(json|yaml)|report\.(md|html)"
-    r"|(runs|scores|curves)\.(csv|parquet)|winners\.safetensors"
-    r"|(slim|finished|explained|headroom|models|transfer)\.json",
-    re.IGNORECASE,
-)
 
 
 def whole(value: Any) -> Any:
@@ -39,7 +32,7 @@ def _name(value: Any) -> Any:
         )
     if isinstance(value, str) and len(value) > NAME:
         raise ValueError(f"a name of at most {NAME} characters, which is a folder's")
-    if isinstance(value, str) and (value.endswith(".") or _TAKEN.fullmatch(value)):
+    if isinstance(value, str) and (value.endswith(".") or TAKEN.fullmatch(value)):
         raise ValueError(
             "another name: some systems, or a study's folder, give this one another meaning"
         )
