@@ -95,6 +95,20 @@ def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
     assert load(json.dumps(data), name="one.json").model_dump() == as_toml.model_dump()
 
 
+def test_json_is_read_as_json_is(folder: Path) -> None:
+    data = {"name": "s", "model": "m", "task": "capitals", "budget": 1000, "pool": ["😀"]}
+    text = json.dumps({**data, "strategies": ["random"]}, indent="\t")
+    assert "\\ud83d\\ude00" in text
+    assert load(text, name="s.json").pool == ("😀",)
+    told = "s.json, line 5: this is not JSON: Expecting ',' delimiter"
+    assert complaint(text.replace('"capitals",', '"capitals"'), name="s.json") == told
+    assert complaint('{"name": "s", "name": "t"}', name="s.json") == (
+        "s.json: the key 'name' stands there twice"
+    )
+    wrong = json.dumps({**data, "strategies": ["random"], "pool": 5, "seeds": "x"}, indent=1)
+    assert complaint(wrong, name="s.json").startswith("s.json, line 10: seeds is 'x'")
+
+
 def test_a_study_is_never_called_what_no_folder_can_be_called(folder: Path) -> None:
     assert load(STUDY.replace("name: movie-reviews\n", ""), name="aux.yaml").name == "aux-study"
 
@@ -143,6 +157,11 @@ def test_overrides_reach_into_mappings_and_lists(folder: Path) -> None:
     assert config.tasks[0].splits.test == 200
     assert config.tasks[0].metric == "f1"
     assert config.strategies[2].options["encoder"] == "mlp"
+
+
+def test_overrides_reach_keys_that_are_numbers(folder: Path) -> None:
+    config = load(STUDY, 'task.answers.0=" poor"')
+    assert config.tasks[0].answers == {"0": " poor", "1": " good"}
 
 
 def test_several_tasks_and_one_strategy_twice(folder: Path) -> None:
