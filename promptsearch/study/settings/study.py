@@ -73,7 +73,8 @@ class StudyConfig(Keys):
     """A whole comparison: strategies x tasks x seeds under equal budgets.
 
     Made by `load_config` from a file or by `parse_config` from a mapping; both say clearly what is
-    wrong. `parse_config(config.model_dump())` gives an equal study.
+    wrong. `parse_config(config.model_dump())` gives an equal study, but for `execution`, which no
+    record holds.
     """
 
     name: Name = Field(
