@@ -454,6 +454,18 @@ def test_a_file_that_exists_is_kept(tmp_path, monkeypatch):
     assert Path("reviews.yaml").read_text("utf-8") == "mine"
 
 
+def test_the_study_may_lie_in_a_linked_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("real/deep").mkdir(parents=True)
+    Path("link").symlink_to("real/deep")
+    write(tmp_path, "reviews.csv", reviews())
+    result = CliRunner().invoke(app, ["init", "reviews.csv", "--out", "link/a.yaml"])
+    assert result.exit_code == 0, result.output
+    (task,) = load_config(Path("link/a.yaml")).tasks
+    assert task.data.path == "../../reviews.csv"
+    assert Task.load(task.model_dump(exclude_none=True), Path("link")).splits
+
+
 def test_the_study_may_lie_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "reviews.csv", reviews())
