@@ -23,7 +23,7 @@ from promptsearch.plain.toml import read_toml
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import brief
 from promptsearch.study.settings.lines import Lines
-from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.settings.study import BYTES, StudyConfig
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -180,6 +180,7 @@ _EXPECTED = {
     "greater_than": "more than {gt}",
     "less_than_equal": "at most {le}",
     "int_parsing_size": "a whole number",
+    "byte_size": BYTES,
     "finite_number": "a finite number",
     "too_short": "at least {min_length} of them",
     "too_long": "at most {max_length} of them",

@@ -480,6 +480,30 @@ WRONG = {
         STUDY + "max_seconds: 0\n",
         "study.yaml, line 16: max_seconds is 0; expected more than 0.0.",
     ),
+    "a truth value for the time": (
+        STUDY + "max_seconds: true\n",
+        "study.yaml, line 16: max_seconds is true; expected a number.",
+    ),
+    "a truth value for the cost": (
+        STUDY + "max_cost: true\n",
+        "study.yaml, line 16: max_cost is true; expected a number.",
+    ),
+    "a truth value for replicas": (
+        STUDY + "replicas: true\n",
+        "study.yaml, line 16: replicas is true; expected a whole number.",
+    ),
+    "a truth value for memory": (
+        STUDY + "memory: true\n",
+        "study.yaml, line 16: memory is true; expected a number of bytes, such as 8GB.",
+    ),
+    "memory below nothing": (
+        STUDY + "memory: -5\n",
+        "study.yaml, line 16: memory is -5; expected a number of bytes, such as 8GB.",
+    ),
+    "a tracker twice": (
+        STUDY + "track: [tensorboard, tensorboard]\n",
+        "study.yaml, line 16: track is a list of 2; expected each tracker once.",
+    ),
 }
 
 

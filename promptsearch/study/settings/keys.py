@@ -24,6 +24,13 @@ def whole(value: Any) -> Any:
     return value
 
 
+def _number(value: Any) -> Any:
+    """Refuse truth values, as `whole` does."""
+    if isinstance(value, bool):
+        raise ValueError("a number")
+    return value
+
+
 def _name(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", value):
         raise ValueError(
@@ -57,7 +64,8 @@ def one_of(kind: str, known: Sequence[str]) -> BeforeValidator:
 
 
 Whole = Annotated[int, BeforeValidator(whole), Field(ge=1, le=MOST)]
-Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NUMBER = BeforeValidator(_number)
+Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False), NUMBER]
 Name = Annotated[str, BeforeValidator(_name)]
 #: A number of prompt tokens.
 Tokens = Annotated[Whole, Field(le=LONGEST_PROMPT)]
