@@ -229,6 +229,11 @@ def test_two_processes_find_what_one_finds():
         (["evolution: {bach: 3}"], UnknownName),
         (["[evolution]"], StudyError),
         (["evolution", "evolution"], StudyError),
+        (["genetic: {length: 8}"], StudyError),
+        (["genetic: {budget: 5}"], StudyError),
+        (["genetic: {seeds: 1}"], StudyError),
+        (["genetic: {start: {run: random}}"], StudyError),
+        (["genetic: {label: random}"], StudyError),
     ],
 )
 def test_wrong_input_is_named(given, error):
