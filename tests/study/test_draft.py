@@ -225,6 +225,12 @@ def test_a_field_that_names_the_labels_gives_the_answers(tmp_path):
     assert read_yaml(text, "s")[0]["task"]["answers"] == {0: "bad", 1: "good"}
 
 
+def test_answers_have_no_spaces_around_them(tmp_path):
+    rows = [{"text": f"film {i}", "label": (" good", "bad ")[i % 2]} for i in range(60)]
+    text = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml").text
+    assert read_yaml(text, "s")[0]["task"]["answers"] == {" good": "good", "bad ": "bad"}
+
+
 def test_numbers_as_labels_are_to_be_checked(tmp_path):
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(60)]
     found = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml")

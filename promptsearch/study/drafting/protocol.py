@@ -148,10 +148,11 @@ def ordered(label: Column) -> list[str]:
 
 
 def _answers(roles: Roles) -> dict[str, str]:
-    if roles.names is None:
-        return {text: text for text in ordered(roles.label)}
-    names = dict(zip(roles.label.texts, roles.names.texts, strict=True))
-    return {text: names[text] or text for text in ordered(roles.label)}
+    words: dict[str | None, str | None] = {}
+    if roles.names is not None:
+        words = dict(zip(roles.label.texts, roles.names.texts, strict=True))
+    # The template has the space before an answer, and none stands behind it.
+    return {text: (words.get(text) or text).strip() for text in ordered(roles.label)}
 
 
 def _metrics(kind: Kind, roles: Roles) -> tuple[str, tuple[str, ...]]:
