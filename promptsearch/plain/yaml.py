@@ -214,8 +214,10 @@ class _Reader:
                 )
             key = self.loader.construct_object(key_node)
             if key in found:
-                first = self.places[(*path, key)]
-                problem = f"the key '{key}' stands twice, first in {first}"
+                first = next(known for known in found if known == key)
+                problem = f"the key '{key}' stands twice, first in {self.places[(*path, key)]}"
+                if type(first) is not type(key):  # true is 1, and 1.0, too
+                    problem += f" as '{first}': put quotes around both"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             self.places[(*path, key)] = f"line {key_node.start_mark.line + 1}"
             found[key] = value_node

@@ -247,6 +247,11 @@ WRONG = {
         STUDY.replace("budget:", "buget:"),
         f"study.yaml, line 10: unknown key 'buget'. Did you mean 'budget'? Known: {KNOWN}.",
     ),
+    "keys that are the same number": (
+        STUDY.replace('{0: " bad", 1: " good"}', '{1: " bad", true: " good"}'),
+        "study.yaml, line 7: this is not YAML: the key 'True' stands twice, first in line 7 as "
+        "'1': put quotes around both. A text with braces or a colon needs quotes around it.",
+    ),
     "a bracket that is never closed": (
         STUDY + "pool: [a, b\n",
         "study.yaml, line 16: this is not YAML: expected ',' or ']', but got '<stream end>'.",
