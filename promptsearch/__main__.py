@@ -13,7 +13,9 @@ def main() -> None:
     signals.install()
     try:
         from promptsearch.cli import app
+        from promptsearch.printable import open_streams
 
+        open_streams()
         app(prog_name="promptsearch")
     except BaseException as error:
         if (number := signals.asked(error)) is None:

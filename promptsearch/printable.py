@@ -5,8 +5,11 @@ Nothing in it moves the cursor, changes colours or turns the reading direction.
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -61,6 +64,27 @@ def brief(value: object, limit: int = 80) -> str:
         return f"a number of more than {limit} digits"
     text = re.sub(r"\s+", " ", repr(value))
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def open_streams() -> None:
+    """Let standard output and error take whatever is printed, however they were opened.
+
+    What their encoding lacks is escaped as in JSON, which so stays JSON. What a caller has closed
+    leads nowhere.
+    """
+    codecs.register_error("json", _escaped)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="json")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What stands in the place of characters that an encoding lacks, and where text goes on."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 class Terminal(Console):

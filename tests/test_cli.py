@@ -223,9 +223,11 @@ def test_plan_prints_the_bill_of_each_model_that_can_be_loaded(
         lambda found, console: console.print(found.model),
     )
     result = run("plan", "study.yaml", "--set", "model=[a/one, a/gone, b/two]")
-    assert (result.exit_code, result.stdout) == (0, "\none:\na/one\n\ngone:\n\ntwo:\nb/two\n")
+    assert (result.exit_code, result.stdout) == (1, "\none:\na/one\n\ngone:\n\ntwo:\nb/two\n")
     assert result.stderr == "error: there is no model 'a/gone'\n"
     assert run("plan", "study.yaml", "--set", "model=a/gone").exit_code == 2
+    assert run("plan", "study.yaml", "--set", "model=[a/gone]").exit_code == 2
+    assert run("plan", "study.yaml", "--set", "model=[a/one, b/two]").exit_code == 0
 
 
 def test_failed_runs_are_named_and_give_exit_code_1(engine: Engine) -> None:
@@ -328,6 +330,19 @@ def test_search_takes_along_what_a_row_starts_from(engine: Engine, tmp_path: Pat
         ("gcg", {}),
         ("random", {}),
     ]
+    run("search", "gcg", "--study", str(tmp_path / "chain.yaml"), "-o", "start={run: manual}")
+    assert [row.name for row in engine.config.strategies] == ["gcg", "manual"]
+
+
+def test_search_keeps_where_the_runs_of_a_study_are_made(engine: Engine) -> None:
+    run("search", "floor", "--study", "study.yaml", "--set", "execution={ray: {address: auto}}")
+    assert engine.config.execution.ray.address == "auto"
+
+
+@pytest.mark.parametrize("where", [["--task", "capitals"], ["--study", "study.yaml"]])
+def test_search_names_what_is_no_strategy(where: list[str], engine: Engine) -> None:
+    assert run("search", "no such one", *where).exit_code == 0  # the study is read, and then
+    assert engine.config.strategies[0].name == "no such one"  # the strategy is looked for
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +113,29 @@ def test_messages_show_no_control_characters(
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2 and "error: " in done.stderr and not hidden(done.output)
     assert "\\x1b" in done.stderr or "\\u202e" in done.stderr
+
+
+def commanded(command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """What a shell runs in a folder; there `promptsearch` is the command line."""
+    command = command.replace("promptsearch", f"{shlex.quote(sys.executable)} -m promptsearch")
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_what_a_terminal_cannot_show_is_escaped(encoding: str, tmp_path: Path) -> None:
+    labels = ("sch\u00f6n", "\U0001f600")
+    rows = "".join(f"film {i},{labels[i % 2]}\n" for i in range(60))
+    (tmp_path / "films.csv").write_text(f"text,label\n{rows}", "utf-8")
+    done = commanded("promptsearch init films.csv", tmp_path, PYTHONIOENCODING=encoding)
+    told = "'label' has 2 values: sch\u00f6n, '\\ud83d\\ude00'"
+    assert done.returncode == 0 and told in done.stdout.decode(encoding), done
+
+
+def test_closed_streams_lead_nowhere(tmp_path: Path) -> None:
+    done = commanded("promptsearch tasks >&-", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert commanded("promptsearch tasks none >&- 2>&-", tmp_path).returncode == 2
 
 
 @pytest.mark.parametrize(

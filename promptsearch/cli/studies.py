@@ -13,6 +13,7 @@ from promptsearch.cli.console import log_errors_only, say
 from promptsearch.cli.options import Out, Quiet, Ray, Set, TrustCode, Workers
 from promptsearch.errors import ModelError, StudyError
 from promptsearch.plain.limits import check_plain
+from promptsearch.plain.names import as_name
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import Terminal
 
@@ -98,6 +99,7 @@ def plan(
     from promptsearch.study.forecast import forecast
     from promptsearch.study.members import let_go, members
 
+    planned = failed = 0
     for member in members(config):
         if isinstance(config.model, tuple):
             say(f"\n{member.name}:")
@@ -108,11 +110,15 @@ def plan(
                 several = isinstance(config.model, tuple)
                 path = json.with_stem(f"{json.stem}-{member.name}") if several else json
                 write_record(path, "headroom", asdict(found.headroom))
+            planned += 1
         except ModelError as error:
             if not isinstance(config.model, tuple):
                 raise
             say(f"error: {error}", err=True)  # the study, too, goes on with the other models
+            failed += 1
         let_go()
+    if failed:
+        raise typer.Exit(1 if planned else 2)
 
 
 def search(
@@ -221,7 +227,7 @@ def _on_task(
     from promptsearch.study.config import parse_config
 
     keys = {
-        "name": f"{task}-{strategy.rpartition(':')[2]}",
+        "name": _name(task, strategy),
         "model": DEFAULT_MODEL,
         "task": task,
         "budget": DEFAULT_BUDGET,
@@ -245,10 +251,19 @@ def _of_study(
             given.update(_options(options))
     keys = {
         **study.model_dump(),
-        "name": f"{study.name}-{strategy.rpartition(':')[2]}",
-        "strategies": [*asked, *(row.model_dump() for row in _sources(rows, study.strategies))],
+        "execution": study.execution.model_dump(),
+        "name": _name(study.name, strategy),
+        "strategies": asked,
     }
+    alone = parse_config(keys, folder=study.folder, source=str(path))
+    others = _sources(alone.strategies, study.strategies)
+    keys["strategies"] = [*asked, *(row.model_dump() for row in others)]
     return parse_config(keys, folder=study.folder, source=str(path))
+
+
+def _name(before: str, strategy: str) -> str:
+    """The name of the study of one strategy."""
+    return as_name(f"{before}-{strategy.rpartition(':')[2]}", "study")
 
 
 def _sources(
@@ -260,7 +275,8 @@ def _sources(
         found += [
             other
             for other in study
-            if row.start and other.label == row.start.run and other not in found
+            if row.start and other.label == row.start.run
+            if other.label not in [each.label for each in found]
         ]
     return found[len(rows) :]
 

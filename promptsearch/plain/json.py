@@ -8,6 +8,9 @@ import re
 from itertools import accumulate
 from typing import Any
 
+from promptsearch.errors import StudyError
+from promptsearch.plain.limits import DIGITS, TOO_DEEP, TOO_LARGE
+
 #: The most levels of lists and objects within one another.
 DEPTH = 100
 _STEP = {ord(mark): 1 if mark in "[{" else -1 for mark in "[]{}"}
@@ -34,6 +37,33 @@ def parse_json(content: bytes | str) -> Any:
         parse_int=_int,
         object_pairs_hook=_once,
     )
+
+
+def read_json(text: str, source: str) -> Any:
+    """Plain values from a study in JSON, whose whole numbers may have as many digits as in YAML.
+
+    Args:
+        text: A JSON document.
+        source: What to call it in messages.
+
+    Raises:
+        StudyError: It is no JSON, is nested too deep, gives a key twice, or holds a number that is
+            not finite or too large.
+    """
+    if too_deep(text):
+        raise StudyError(f"{source}: {TOO_DEEP}")
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse,
+            parse_float=_float,
+            parse_int=_digits,
+            object_pairs_hook=_once,
+        )
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{source}, line {error.lineno}: this is not JSON: {error.msg}") from error
+    except ValueError as error:
+        raise StudyError(f"{source}: {error}") from error
 
 
 def too_deep(content: bytes | str) -> bool:
@@ -68,6 +98,12 @@ def _int(digits: str) -> int:
     if not -(1 << 63) <= number < 1 << 63:
         raise ValueError(f"the number {digits[:20]}... takes more than 64 bits")
     return number
+
+
+def _digits(digits: str) -> int:
+    if len(digits) > DIGITS + 1:  # with a sign
+        raise ValueError(TOO_LARGE)
+    return int(digits)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

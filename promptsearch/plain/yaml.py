@@ -142,10 +142,12 @@ def read_yaml(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        number = error.problem_mark.line if error.problem_mark else 0
+        lines = text.splitlines() or [""]
+        # A bracket or a quote that is never closed is missed behind the last line.
+        number = min(error.problem_mark.line if error.problem_mark else 0, len(lines) - 1)
         if isinstance(error, _Refused):
             raise StudyError(f"{source}, line {number + 1}: {error.problem}") from error
-        line = (text.splitlines() or [""])[min(number, text.count("\n"))]
+        line = lines[number]
         hint = (
             " A text with braces or a colon needs quotes around it."
             if "{" in line or line.count(":") > 1
@@ -212,8 +214,10 @@ class _Reader:
                 )
             key = self.loader.construct_object(key_node)
             if key in found:
-                first = self.places[(*path, key)]
-                problem = f"the key '{key}' stands twice, first in {first}"
+                first = next(known for known in found if known == key)
+                problem = f"the key '{key}' stands twice, first in {self.places[(*path, key)]}"
+                if type(first) is not type(key):  # true is 1, and 1.0, too
+                    problem += f" as '{first}': put quotes around both"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             self.places[(*path, key)] = f"line {key_node.start_mark.line + 1}"
             found[key] = value_node

@@ -19,7 +19,7 @@ import torch
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Parts
-from promptsearch.prompts.prompt import digest, listed
+from promptsearch.prompts.prompt import digest, listed, plain
 from promptsearch.prompts.text import TextPrompt
 
 
@@ -87,4 +87,4 @@ class CalibratedPrompt(TextPrompt):
     @classmethod
     def copied(cls, prompt: Any) -> Self:
         """The prompt of the same texts and numbers, each a plain one."""
-        return cls(tuple(str.__str__(text) for text in prompt.texts), tuple(prompt.bias))
+        return cls(tuple(map(plain, prompt.texts)), tuple(prompt.bias))

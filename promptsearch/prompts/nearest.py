@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Numbers
-from promptsearch.prompts.prompt import Content, Open, Prompt, Reader, Sizes, Space, digest
+from promptsearch.prompts.prompt import (
+    Content,
+    Open,
+    Prompt,
+    Reader,
+    Sizes,
+    Space,
+    digest,
+    plain,
+)
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.tasks.template import Template
 
@@ -133,8 +142,8 @@ class NearestPrompt(Prompt):
     @classmethod
     def copied(cls, prompt: Any) -> Self:
         """The prompt of the same texts, each a plain string."""
-        store = tuple((str.__str__(text), str.__str__(solved)) for text, solved in prompt.store)
-        return cls(store, int(prompt.shots), str.__str__(prompt.separator))
+        store = tuple((plain(text), plain(solved)) for text, solved in prompt.store)
+        return cls(store, int(prompt.shots), plain(prompt.separator))
 
     @classmethod
     def samples(cls, space: Space, model: Open, rng: np.random.Generator, count: int) -> list[Self]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Numbers
-from promptsearch.prompts.prompt import Content, Open, Prompt, Space, digest, listed
+from promptsearch.prompts.prompt import Content, Open, Prompt, Space, digest, listed, plain
 from promptsearch.tasks.template import Template
 
 
@@ -81,7 +81,7 @@ class TextPrompt(Prompt):
     @classmethod
     def copied(cls, prompt: Any) -> Self:
         """The prompt of the same texts, each a plain string."""
-        return cls(tuple(str.__str__(text) for text in prompt.texts))
+        return cls(tuple(map(plain, prompt.texts)))
 
     @classmethod
     def samples(cls, space: Space, model: Open, rng: np.random.Generator, count: int) -> list[Self]:

@@ -22,7 +22,16 @@ import numpy as np
 from promptsearch.errors import PromptError, StrategyError
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.numbers import Numbers
-from promptsearch.prompts.prompt import AnswerWords, Content, Open, Prompt, Sizes, Space, digest
+from promptsearch.prompts.prompt import (
+    AnswerWords,
+    Content,
+    Open,
+    Prompt,
+    Sizes,
+    Space,
+    digest,
+    plain,
+)
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.tasks.template import Template
 
@@ -114,7 +123,7 @@ class VerbalizedPrompt(Prompt):
     def copied(cls, prompt: Any) -> Self:
         """The prompt of the same words and answers, each a plain string."""
         kind = HardPrompt if type(prompt.words) is HardPrompt else TextPrompt
-        answers = [[str.__str__(word) for word in some] for some in prompt.answers]
+        answers = [list(map(plain, some)) for some in prompt.answers]
         return cls(kind.copied(prompt.words), answers)
 
     def refuses(self, to: str) -> str | None:

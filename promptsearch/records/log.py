@@ -163,6 +163,8 @@ class RunLog:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
+        #: Evaluations that the search asked for in time, also those that needed no line.
+        self.asks = 0
         #: What a proposer wrote.
         self.proposals = ProposalLog(folder)
         self._lines: list[dict[str, Any]] = []
@@ -190,6 +192,11 @@ class RunLog:
     def searched(self) -> bool:
         """Whether an earlier process had ended the search: the next line is of a later stage."""
         return bool(self._queue) and self._queue[0]["stage"] != "search"
+
+    @property
+    def ended_here(self) -> bool:
+        """Whether an earlier process ended the search after as many asks as there are by now."""
+        return self.searched and self._queue[0].get("asks") == self.asks
 
     @property
     def seconds(self) -> float:
@@ -262,7 +269,8 @@ class RunLog:
 
     def append(self, line: dict[str, Any]) -> None:
         """Write one evaluation: a single write of a whole line, flushed to disk."""
-        line = {"n": len(self._lines), **line, "seconds": round(self.seconds, 3)}
+        seconds = round(self.seconds, 3)
+        line = {"n": len(self._lines), **line, "asks": self.asks, "seconds": seconds}
         self._lines.append(line)
         if self._folder is not None:
             append(self._folder / "evaluations.jsonl", sealed_line(line))

@@ -45,6 +45,7 @@ def check_evaluation(line: Mapping[str, Any], before: Mapping[str, Any] | None) 
     if stage == "search":
         _whole(line["price"], "price")
     _whole(line["computed"], "computed")
+    _whole(line.get("asks", 0), "asks")  # logs of old do not count them
     _check_failures(line, len(prompts))
     if stage.endswith("_answers"):
         _check_texts(line, len(prompts))

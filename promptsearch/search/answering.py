@@ -49,7 +49,7 @@ def read_answers(
         books: The books of the run.
         prompts: The prompts, at least one.
         examples: Ids of search examples, shape `(examples,)`. Choices cost nothing where the
-            prompts were scored on just these.
+            prompts were scored on just these ids before, see `Objective.evaluate`.
 
     Returns:
         For each prompt an answer to each example; none where it fails on them.

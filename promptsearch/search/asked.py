@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from promptsearch.errors import StrategyError
 from promptsearch.records.scores import ExampleIds
+from promptsearch.search.calling import strangers_code
 
 
 def checked_ids(examples: ArrayLike, known: int) -> ExampleIds:
@@ -21,19 +22,18 @@ def checked_ids(examples: ArrayLike, known: int) -> ExampleIds:
     Raises:
         StrategyError: There are none, or they are no ids of examples.
     """
-    ids = np.asarray(examples)
-    if (
-        ids.ndim != 1
-        or not ids.size
-        or ids.dtype.kind not in "iu"
-        or ids.min() < 0
-        or ids.max() >= known
-    ):
-        raise StrategyError(
-            f"expected ids of search examples, whole numbers from 0 to {known - 1}, "
-            f"got {str(ids)[:80]}"
-        )
-    return ids.astype(np.int64)
+    expected = f"expected ids of search examples, whole numbers from 0 to {known - 1}"
+    with strangers_code(expected):  # of rows that differ in length no array is made
+        ids = np.asarray(examples)
+        if (
+            ids.ndim != 1
+            or not ids.size
+            or ids.dtype.kind not in "iu"
+            or ids.min() < 0
+            or ids.max() >= known
+        ):
+            raise StrategyError(f"{expected}, got {str(ids)[:80]}")
+        return ids.astype(np.int64)
 
 
 def group_of(ids: ExampleIds | None) -> str:

@@ -131,8 +131,9 @@ class Books:
         for prompt in prompts:
             prompt.check(self.space, self.scorer.white_box)
         new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
-        if self.seconds is not None and self.log.seconds > self.seconds and not self.log.replaying:
+        if self._time_is_over():
             raise self._time_over()
+        self.log.asks += 1
         price = computed = 0
         costs = any(self.prices.each(p, ids) for p in new.values())
         self._free = 0 if costs else self._free + len(prompts)
@@ -144,7 +145,8 @@ class Books:
         if new:
             payable = self.prices.payable(list(new.values()), ids)
             if payable and self.seconds is not None and self.log.searched:
-                # An earlier process ended this search for the same reason and began to select.
+                # An earlier process ended this search for its time and began to select; its log is
+                # of old, and does not say at which ask.
                 raise self._time_over()
             if payable and self._race and group == "score_on":
                 # A race costs less than all its prompts on all examples, so it finds out itself how
@@ -199,6 +201,7 @@ class Books:
         """What a saved strategy state must remember of the books, as JSON values."""
         return {
             "evaluations": len(self.log.lines),
+            "asks": self.log.asks,
             "proposals": self.log.proposals.count,
             "ledger": self.ledger.to_json(),
             "lead_paid": sorted(self.prices.lead_paid),
@@ -240,12 +243,19 @@ class Books:
         for name, met in saved.get("others", {}).items():  # states of old name none
             self.others[name].prices.lead_paid.update(met)
         self._free = saved["free"]
+        self.log.asks = saved.get("asks", 0)  # states of old name none
 
     def _known(self, scorer: Scorer, prompts: Sequence[Prompt], ids: ExampleIds) -> Scores | None:
         """What the search has seen of prompts on `score_on`, where this is its scorer."""
         if scorer is not self.scorer or not np.array_equal(ids, self.scored):
             return None
         return Row.joined([self._rows.get((prompt.key, "score_on")) for prompt in prompts])
+
+    def _time_is_over(self) -> bool:
+        """Whether the search ends here for its time: now, or as an earlier process ended it."""
+        if self.seconds is None:
+            return False
+        return self.log.ended_here if self.log.replaying else self.log.seconds > self.seconds
 
     def _time_over(self) -> BudgetExhausted:
         return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")

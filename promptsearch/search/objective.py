@@ -67,7 +67,8 @@ class Objective:
     def evaluate(self, prompts: Sequence[Prompt], examples: ArrayLike | None = None) -> Evaluation:
         """Score prompts and charge for them.
 
-        A prompt that this run has already scored on these examples is free.
+        A prompt is free where this run has asked for it on these examples before, named in the same
+        way: the ids of `score_on` in full are asked for, and paid, apart from None.
 
         Args:
             prompts: The prompts, at least one.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from promptsearch.errors import StudyError
+from promptsearch.plain.json import read_json
 from promptsearch.plain.limits import CHARACTERS, DEPTH, TOO_DEEP, TOO_LONG, KeyPath, check_plain
 from promptsearch.plain.names import as_name
 from promptsearch.plain.text import read_text
@@ -21,7 +23,7 @@ from promptsearch.plain.toml import read_toml
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import brief
 from promptsearch.study.settings.lines import Lines
-from promptsearch.study.settings.study import StudyConfig
+from promptsearch.study.settings.study import BYTES, StudyConfig
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -37,14 +39,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
             expected.
     """
     path = Path(path)
-    if path.suffix not in (".yaml", ".yml", ".json", ".toml"):
+    if path.suffix not in _READERS:
         raise StudyError(
             f"the study file {path} is of an unknown kind: expected .yaml, .yml, .toml or .json"
         )
     text = read_text(path, "the study file", StudyError, (CHARACTERS, TOO_LONG))
-    data, places = (
-        read_toml(text, str(path)) if path.suffix == ".toml" else read_yaml(text, str(path))
-    )
+    data, places = _READERS[path.suffix](text, str(path))
     if not isinstance(data, dict):
         raise StudyError(
             f"{path}: expected a study's keys (model, task, budget, strategies, ...), found "
@@ -112,6 +112,19 @@ def config_schema() -> dict[str, Any]:
     }
 
 
+def _json(text: str, source: str) -> tuple[Any, dict[KeyPath, str]]:
+    """The plain values of a study in JSON, and the line of every key where YAML reads the same."""
+    data = read_json(text, source)
+    with suppress(StudyError):
+        same, places = read_yaml(text, source)
+        if same == data:
+            return data, places
+    return data, {}
+
+
+_READERS = {".yaml": read_yaml, ".yml": read_yaml, ".toml": read_toml, ".json": _json}
+
+
 def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
     """Carry out `a.b=1` on the data.
 
@@ -137,7 +150,9 @@ def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
                     f"it, found '{key}'"
                 )
             step = int(key)
-        elif not isinstance(here, dict):
+        elif isinstance(here, dict):
+            step = next((known for known in here if str(known) == key), key)  # 0, of a label
+        else:
             raise StudyError(
                 f"{told}: '{'.'.join(keys[:i])}' is {_found(here)}, which has no key '{key}'"
             )
@@ -165,6 +180,7 @@ _EXPECTED = {
     "greater_than": "more than {gt}",
     "less_than_equal": "at most {le}",
     "int_parsing_size": "a whole number",
+    "byte_size": BYTES,
     "finite_number": "a finite number",
     "too_short": "at least {min_length} of them",
     "too_long": "at most {max_length} of them",

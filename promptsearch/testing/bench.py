@@ -85,7 +85,7 @@ def row(given: str) -> Row:
     """A strategy's name, or `NAME: {OPTION: VALUE}` with a `label` if need be, as in a study file.
 
     Raises:
-        StudyError: It is neither.
+        StudyError: It is neither, or says what the command says for all rows.
     """
     value, _ = read_yaml(given, "the command line")
     try:
@@ -94,6 +94,12 @@ def row(given: str) -> Row:
         raise StudyError(
             f"{given}: expected a strategy's name, or 'NAME: {{OPTION: VALUE}}'"
         ) from error
+    for key in ("length", "budget", "seeds", "start"):
+        if getattr(config, key) is not None:
+            raise StudyError(
+                f"{given}: '{key}' belongs to the rows of a study: here all strategies have the "
+                "same length, evaluations and seeds, and start from nothing"
+            )
     check_options(config.name, find_strategy(config.name), config.options)
     return Row(config.label, config.name, config.options)
 
@@ -116,8 +122,13 @@ def with_random(rows: Sequence[Row]) -> list[Row]:
     """The rows, random search first where it is missing.
 
     Raises:
-        StudyError: Two rows have the same label.
+        StudyError: Two rows have the same label, or another search has that of random search.
     """
+    if named := next((row for row in rows if row.label == RANDOM != row.name), None):
+        raise StudyError(
+            f"'{named.name}' is called '{RANDOM}', as random search is, beside which all stand: "
+            "give it another label"
+        )
     labels = [row.label for row in rows]
     if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
         raise StudyError(

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -104,20 +105,23 @@ class TableScorer:
             lm: That of the run, for the words and their embeddings.
 
         Raises:
-            RecordError: The log is damaged, or not every prompt of a space was scored in it.
+            RecordError: The log is damaged, not every prompt of a space was scored in it, or it
+                does not tell what one prompt costs.
         """
         log = read_log(folder / "evaluations.jsonl")[0]
         lines = [line for line in log if line["stage"] == "search"]
         again = next((line for line in log if line["stage"] == "rescore"), None)
-        ids = np.array(
-            [data["ids"] for line in lines for data in line["prompts"] if "ids" in data],
-            dtype=np.int64,
-        )
-        if not lines or again is None or any(line["examples"] != "score_on" for line in lines):
+        hard = [data["ids"] for line in lines for data in line["prompts"] if "ids" in data]
+        if (
+            again is None
+            or len(set(map(len, hard))) != 1
+            or any(line["examples"] != "score_on" or line["failures"] for line in lines)
+        ):
             raise RecordError(
                 f"{folder} holds no finished exhaustive search: "
                 "expected every prompt scored on all of score_on"
             )
+        ids = np.array(hard, dtype=np.int64)
         pool = np.unique(ids)
         rows = [row for line in lines for row in rows_of(line, len(line["losses"][0]))]
         if len(ids) != len(pool) ** ids.shape[1] or len(rows) != len(ids):
@@ -127,9 +131,12 @@ class TableScorer:
             )
         order = np.lexsort(ids.T[::-1])
         searched = lines[-1]["ledger"]["forward"]
-        each = (again["ledger"]["forward"] - searched) // len(
-            again["prompts"]
-        )  # the finalists, whose lead was paid before
+        each = _price_of_one(lines, again["ledger"]["forward"] - searched, len(again["prompts"]))
+        if not each:
+            raise RecordError(
+                f"{folder} does not tell what one prompt costs: its prompts were scored in one "
+                "ask, and the best of them not again. Run exhaustive with a smaller 'batch'"
+            )
         lead = searched - each * len(ids)
         run = read_record(folder / "result.json", "result", "restore it, or run the study again")
         return TableScorer(
@@ -269,6 +276,20 @@ class TableScorer:
         raise StrategyError(
             "a table of scores serves strategies that need no more than the scores of hard prompts"
         )
+
+
+def _price_of_one(lines: Sequence[dict[str, Any]], again: int, best: int) -> int:
+    """What one prompt costs on all examples when their lead is paid; 0 where a log does not tell.
+
+    Args:
+        lines: The log's lines of the search; the first one paid the lead.
+        again: What it cost to score the best prompts again: nothing, where the search was in
+            float32 as well.
+        best: How many these are.
+    """
+    if len(lines) > 1:
+        return int(lines[1]["price"]) // len(lines[1]["prompts"])
+    return again // best
 
 
 def _shares(total: int, count: int) -> ExampleIds:

@@ -1,7 +1,7 @@
 """A process that holds one tracker, `python -m promptsearch.trackers.process`.
 
-It hears of the runs on standard input, one JSON array a line, and says on standard output if the
-tracker failed, upon which it ends. It ends with the study, however that ends.
+It hears of the runs on standard input, one JSON array a line. Its last word on standard output says
+how the tracker failed, or null where all was logged. It ends with the study, however that ends.
 """
 
 from __future__ import annotations
@@ -60,13 +60,15 @@ class Tracked:
 def main() -> None:
     """Make the tracker that is named, and tell it what comes."""
     # The study hears signals, and closes this process's input.
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if (number := getattr(signal, name, None)) is not None:  # Windows has no SIGHUP
+            signal.signal(number, signal.SIG_IGN)
     # Trackers print: that must not come between the lines.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     order = parse_json(sys.stdin.readline())
     sys.path[:] = order["path"]
+    told = None
     try:
         tracker = _made(order["name"], order["study"], Path(order["folder"]))
         tracked = Tracked(tracker, Logged(Path(order["folder"]), order["name"]))
@@ -76,8 +78,8 @@ def main() -> None:
         tracker.close()
     except Exception as error:  # a tracker is a stranger's code, and a network may fail
         told = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
-        out.write(json.dumps(told[:_SHOWN]) + "\n")
-        out.flush()
+    out.write(json.dumps(told and told[:_SHOWN]) + "\n")
+    out.flush()
 
 
 def _made(name: str, study: str, folder: Path) -> Tracker:

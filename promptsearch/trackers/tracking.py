@@ -175,8 +175,9 @@ class _Process:
             told = lines.readline()
         code = self._process.wait()
         if told:
-            self._lose(str(parse_json(told)))
-        elif code:
+            if (why := parse_json(told)) is not None:
+                self._lose(str(why))
+        else:
             self._said.seek(0)
             words = self._said.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
             self._lose(f"its process ended with exit code {code}{words and f': {words[:300]}'}")

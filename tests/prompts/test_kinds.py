@@ -13,12 +13,15 @@ import pytest
 import torch
 
 import promptsearch
-from promptsearch import HardPrompt, PromptedModel, SavedPrompt, SoftPrompt
+from promptsearch import HardPrompt, PromptedModel, SavedPrompt, SoftPrompt, TextPrompt
 from promptsearch.errors import ExportError, PromptError, StrategyError
 from promptsearch.export.certificate import check_held
+from promptsearch.prompts.calibrated import CalibratedPrompt
 from promptsearch.prompts.kinds import KINDS, own_copy, prompt_from_json, sampled_under
+from promptsearch.prompts.nearest import NearestPrompt
 from promptsearch.prompts.numbers import Parts, tensors_of
 from promptsearch.prompts.vectors import VectorPrompt
+from promptsearch.prompts.verbalized import VerbalizedPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.tasks.placement import PLACEMENTS
@@ -171,3 +174,18 @@ def test_a_kind_that_is_not_registered_is_none_of_the_librarys(tiny):
         own_copy(prompt)
     with pytest.raises(PromptError, match="expected a prompt of kind hard, text"):
         prompt_from_json(prompt.to_json(), Path())
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        TextPrompt("\ud800"),
+        CalibratedPrompt("a\udfff", [0.0]),
+        NearestPrompt((("a", "\ud800"),), 1),
+        VerbalizedPrompt(TextPrompt("a"), [" b", " \ud800"]),
+        VerbalizedPrompt(TextPrompt("\ud800"), [" b", " c"]),
+    ],
+)
+def test_half_a_character_is_refused_before_a_tokenizer_meets_it(prompt):
+    with pytest.raises(StrategyError, match=f"{type(prompt).__name__} .*holds half a character"):
+        own_copy(prompt)

@@ -3,15 +3,17 @@
 A search that time ended is not gone on with.
 """
 
+import json
 import os
 
 import pytest
 import torch
 from safetensors.torch import save
 
-from promptsearch import Ask, SoftPrompt, State, Strategy
+from promptsearch import Access, Ask, SoftPrompt, State, Strategy
 from promptsearch.errors import StrategyError
 from promptsearch.records.log import RunLog
+from promptsearch.records.sealed import sealed_line, unseal
 from promptsearch.search.books import books_of
 from promptsearch.search.loop import search
 from promptsearch.search.ranking import FINALISTS
@@ -58,6 +60,7 @@ class Asks(Walks):
         (lambda prompts: Ask(prompts, []), r"whole numbers from 0 to 11, got \[\]"),
         (lambda prompts: Ask(prompts, 3), "whole numbers from 0 to 11, got 3"),
         (lambda prompts: Ask(prompts, [0.5]), r"whole numbers from 0 to 11, got \[0.5\]"),
+        (lambda prompts: Ask(prompts, [[0], [1, 2]]), "whole numbers from 0 to 11: ValueError: "),
     ],
 )
 def test_an_ask_that_is_none_is_named(answer, complaint):
@@ -194,7 +197,8 @@ def write(path, content):
     path.write_bytes(b"".join(content))
 
 
-def test_a_search_that_time_ended_ends_there_again_after_a_kill_during_selection(tmp_path):
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_search_that_time_ended_ends_there_again_after_a_kill_during_selection(counted, tmp_path):
     class Slow(Walks):
         """Loses its time at the fourth prompt."""
 
@@ -207,10 +211,53 @@ def test_a_search_that_time_ended_ends_there_again_after_a_kill_during_selection
     whole = scorer().objective(log=log)
     assert search(Slow(whole, seed=0)) == "the run's -1 seconds are over"
     log.append({**log.lines[-1], "n": 3, "stage": "rescore"})
+    if not counted:  # as logs of old are
+        path = tmp_path / "evaluations.jsonl"
+        old = [unseal(json.loads(line)) for line in lines(path)]
+        write(path, [sealed_line({k: v for k, v in line.items() if k != "asks"}) for line in old])
     again = scorer().objective(log=RunLog(tmp_path))
     books_of(again).seconds = 1e6
     assert search(Walks(again, seed=0)) == "the run's 1e+06 seconds are over"
     assert len(again.log.lines) == 3 and again.ledger.spent == whole.ledger.spent
+
+
+class Trains(Strategy):
+    """Trains before each ask, and proposes the same words each time, which are free."""
+
+    access = Access.GRADIENTS
+    late = 0
+    step = 0
+
+    def ask(self):
+        self.step += 1
+        if self.step == self.late:
+            books_of(self.objective).seconds = -1.0
+        rows = self.objective.embeddings[:2].clone().requires_grad_()
+        self.objective.loss(rows, self.objective.training[:2])
+        return [self.objective.space.prompt((0, 1))] if self.step < 9 else []
+
+    def state(self):
+        return State({}, {"step": self.step}) if self.saved else None
+
+    def restore(self, state):
+        self.step = state.data["step"]
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("late", [2, 5, 0])
+def test_a_search_ends_at_the_same_free_ask_after_a_kill_during_selection(late, saved, tmp_path):
+    def run(late):
+        objective = scorer().objective(log=RunLog(tmp_path))
+        books = books_of(objective)
+        books.seconds = 1e6
+        strategy = Trains(objective, seed=0)
+        strategy.late, strategy.saved = late, saved
+        search(strategy, tmp_path)
+        best = [item.prompt for item in books.ranking]
+        books.calls.stage("rescore", "search", scorer(), best, books.scored, charged=True)
+        return objective.ledger.spent, strategy.step
+
+    assert run(late) == run(0)
 
 
 class Climbs(Strategy):

@@ -547,6 +547,15 @@ def test_examples_that_do_not_exist_are_refused_before_anything_is_charged(examp
     assert objective.ledger.spent == 0
 
 
+def test_ids_of_all_examples_are_paid_apart_from_none_and_once():
+    """So that a run of an older log goes on at the same prices."""
+    objective = scorer().objective()
+    prompts = [objective.space.prompt(PROMPTS[0])]
+    assert objective.evaluate(prompts).price > 0
+    assert objective.evaluate(prompts, objective.scored).price > 0
+    assert objective.evaluate(prompts, objective.scored).price == 0
+
+
 def test_an_empty_ask_is_refused():
     with pytest.raises(StrategyError, match="at least one prompt"):
         scorer().objective().evaluate([])

@@ -95,6 +95,24 @@ def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
     assert load(json.dumps(data), name="one.json").model_dump() == as_toml.model_dump()
 
 
+def test_json_is_read_as_json_is(folder: Path) -> None:
+    data = {"name": "s", "model": "m", "task": "capitals", "budget": 1000, "pool": ["😀"]}
+    text = json.dumps({**data, "strategies": ["random"]}, indent="\t")
+    assert "\\ud83d\\ude00" in text
+    assert load(text, name="s.json").pool == ("😀",)
+    told = "s.json, line 5: this is not JSON: Expecting ',' delimiter"
+    assert complaint(text.replace('"capitals",', '"capitals"'), name="s.json") == told
+    assert complaint('{"name": "s", "name": "t"}', name="s.json") == (
+        "s.json: the key 'name' stands there twice"
+    )
+    wrong = json.dumps({**data, "strategies": ["random"], "pool": 5, "seeds": "x"}, indent=1)
+    assert complaint(wrong, name="s.json").startswith("s.json, line 10: seeds is 'x'")
+
+
+def test_a_study_is_never_called_what_no_folder_can_be_called(folder: Path) -> None:
+    assert load(STUDY.replace("name: movie-reviews\n", ""), name="aux.yaml").name == "aux-study"
+
+
 def test_a_list_of_models_is_read_by_either_name_and_one_model_as_before(folder: Path) -> None:
     one = load(STUDY)
     assert one.models == ("smollm2-135m-instruct",)
@@ -139,6 +157,11 @@ def test_overrides_reach_into_mappings_and_lists(folder: Path) -> None:
     assert config.tasks[0].splits.test == 200
     assert config.tasks[0].metric == "f1"
     assert config.strategies[2].options["encoder"] == "mlp"
+
+
+def test_overrides_reach_keys_that_are_numbers(folder: Path) -> None:
+    config = load(STUDY, 'task.answers.0=" poor"')
+    assert config.tasks[0].answers == {"0": " poor", "1": " good"}
 
 
 def test_several_tasks_and_one_strategy_twice(folder: Path) -> None:
@@ -223,6 +246,19 @@ WRONG = {
     "unknown key": (
         STUDY.replace("budget:", "buget:"),
         f"study.yaml, line 10: unknown key 'buget'. Did you mean 'budget'? Known: {KNOWN}.",
+    ),
+    "keys that are the same number": (
+        STUDY.replace('{0: " bad", 1: " good"}', '{1: " bad", true: " good"}'),
+        "study.yaml, line 7: this is not YAML: the key 'True' stands twice, first in line 7 as "
+        "'1': put quotes around both. A text with braces or a colon needs quotes around it.",
+    ),
+    "a bracket that is never closed": (
+        STUDY + "pool: [a, b\n",
+        "study.yaml, line 16: this is not YAML: expected ',' or ']', but got '<stream end>'.",
+    ),
+    "a quote that is never closed": (
+        STUDY + 'name: "a\n',
+        "study.yaml, line 16: this is not YAML: found unexpected end of stream.",
     ),
     "unknown nested key": (
         STUDY.replace("template:", "templat:"),
@@ -448,6 +484,30 @@ WRONG = {
     "time": (
         STUDY + "max_seconds: 0\n",
         "study.yaml, line 16: max_seconds is 0; expected more than 0.0.",
+    ),
+    "a truth value for the time": (
+        STUDY + "max_seconds: true\n",
+        "study.yaml, line 16: max_seconds is true; expected a number.",
+    ),
+    "a truth value for the cost": (
+        STUDY + "max_cost: true\n",
+        "study.yaml, line 16: max_cost is true; expected a number.",
+    ),
+    "a truth value for replicas": (
+        STUDY + "replicas: true\n",
+        "study.yaml, line 16: replicas is true; expected a whole number.",
+    ),
+    "a truth value for memory": (
+        STUDY + "memory: true\n",
+        "study.yaml, line 16: memory is true; expected a number of bytes, such as 8GB.",
+    ),
+    "memory below nothing": (
+        STUDY + "memory: -5\n",
+        "study.yaml, line 16: memory is -5; expected a number of bytes, such as 8GB.",
+    ),
+    "a tracker twice": (
+        STUDY + "track: [tensorboard, tensorboard]\n",
+        "study.yaml, line 16: track is a list of 2; expected each tracker once.",
     ),
 }
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 from pathlib import Path
 
+import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
 import promptsearch
 from promptsearch import compare
 from promptsearch.cli import app
+from promptsearch.errors import TaskError
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.study.config import load_config
 from promptsearch.study.drafting.draft import draft
@@ -220,10 +225,41 @@ def test_a_field_that_names_the_labels_gives_the_answers(tmp_path):
     assert read_yaml(text, "s")[0]["task"]["answers"] == {0: "bad", 1: "good"}
 
 
+def test_answers_have_no_spaces_around_them(tmp_path):
+    rows = [{"text": f"film {i}", "label": (" good", "bad ")[i % 2]} for i in range(60)]
+    text = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml").text
+    assert read_yaml(text, "s")[0]["task"]["answers"] == {" good": "good", "bad ": "bad"}
+
+
 def test_numbers_as_labels_are_to_be_checked(tmp_path):
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(60)]
     found = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml")
     assert any("answers" in line and "number" in line for line in found.checks)
+
+
+NUMBERED = {
+    "a score": [{"text": f"film {i}", "score": i / 8} for i in range(40)],
+    "a price": [{"description": f"a film {i}", "price": i % 4} for i in range(40)],
+    "a short word": [{"y": i % 2, "word": f"word{i}"} for i in range(40)],
+}
+
+
+@pytest.mark.parametrize("rows", NUMBERED.values(), ids=NUMBERED)
+def test_a_number_beside_the_only_text_is_never_the_input(rows, tmp_path):
+    found = []
+    for name in ("rows.csv", "rows.jsonl"):
+        try:
+            found.append(draft(write(tmp_path, name, rows), tmp_path / "s.yaml").text)
+        except TaskError as error:
+            found.append(str(error))
+    assert found[0].replace(".csv", ".jsonl") == found[1]
+
+
+def test_a_number_beside_a_text_of_few_values_is_the_input(tmp_path):
+    rows = [{"number": i, "parity": ("even", "odd")[i % 2]} for i in range(60)]
+    text = draft(write(tmp_path, "numbers.csv", rows), tmp_path / "s.yaml").text
+    said = read_yaml(text, "s")[0]["task"]
+    assert said["label"] == "parity" and "{number}" in said["template"]
 
 
 def test_a_rare_label_is_not_measured_by_accuracy(tmp_path):
@@ -259,6 +295,53 @@ def test_options_that_the_label_does_not_name_are_said(tmp_path):
     rows = [{**row, "answer": "AB"[row["answer"]]} for row in questions()]
     found = draft(write(tmp_path, "questions.jsonl", rows), tmp_path / "s.yaml")
     assert any("'choices', which looks like options" in check for check in found.checks)
+
+
+def test_long_labels_are_read_back(tmp_path):
+    labels = ["a" * 1_020, "b: " * 400 + "b", "c" * 5_000]
+    rows = [{"text": f"film {i}", "label": labels[i % 3]} for i in range(60)]
+    text = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml").text
+    answers = read_yaml(text, "s")[0]["task"]["answers"]
+    assert answers == dict(zip(labels, labels, strict=True))
+
+
+@pytest.mark.parametrize("name", ["pools", "nul", "COM1"])
+def test_data_whose_name_no_study_can_have_are_drafted_under_another_one(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, f"{name}.csv", reviews())
+    result = CliRunner().invoke(app, ["init", f"{name}.csv"])
+    assert result.exit_code == 0, result.output
+    assert load_config(Path(f"{name}-study.yaml")).name == f"{name}-study"
+    assert load_config(Path(f"{name}-study.yaml")).tasks[0].name == f"{name}-task"
+
+
+def test_a_label_beyond_all_numbers_is_no_place_among_the_options(tmp_path):
+    rows = [{**row, "answer": "9" * 400 if row["answer"] else "0"} for row in questions()]
+    found = draft(write(tmp_path, "questions.jsonl", rows), tmp_path / "s.yaml")
+    assert any("'choices', which looks like options" in check for check in found.checks)
+
+
+def test_dates_are_labels_where_they_are_named(tmp_path):
+    days = [datetime.date(2020, 1, 1 + i % 2) for i in range(60)]
+    texts = [f"film {i}" for i in range(60)]
+    rows = pyarrow.table({"text": texts, "mood": ["happy", "sad"] * 30, "when": days})
+    pyarrow.parquet.write_table(rows, path := tmp_path / "films.parquet")
+    text = draft(path, tmp_path / "s.yaml", label="when").text
+    assert list(read_yaml(text, "s")[0]["task"]["answers"]) == ["2020-01-01", "2020-01-02"]
+    said = read_yaml(draft(path, tmp_path / "s.yaml").text, "s")[0]["task"]
+    assert said["label"] == "mood" and "{when}" not in said["template"]
+
+
+def test_classes_are_known_by_their_names(tmp_path):
+    names = datasets.Features(
+        {"text": datasets.Value("string"), "mood": datasets.ClassLabel(names=["happy", "sad"])}
+    )
+    rows = {"text": [f"film {i}" for i in range(60)], "mood": [0, 1] * 30}
+    datasets.Dataset.from_dict(rows, names).to_parquet(tmp_path / "films.parquet")
+    text = draft(tmp_path / "films.parquet", tmp_path / "s.yaml").text
+    assert read_yaml(text, "s")[0]["task"]["answers"] == {"happy": "happy", "sad": "sad"}
 
 
 def test_nested_fields_are_named_with_points(tmp_path):
@@ -343,6 +426,13 @@ WRONG = {
         ["--label", "references"],
         "has no text",
     ),
+    "lists as the text": ("data.jsonl", questions(), ["--text", "choices"], "holds lists"),
+    "lists beside the text": (
+        "data.jsonl",
+        questions(),
+        ["--text", "question", "--text", "choices"],
+        "the study file can join a list to one text",
+    ),
     "not a name": ("data.csv", "my text,label\n" + "a,b\nc,d\n" * 30, [], "my text"),
 }
 
@@ -368,6 +458,18 @@ def test_a_file_that_exists_is_kept(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["init", "reviews.csv"])
     assert result.exit_code == 2 and "exists" in result.stderr
     assert Path("reviews.yaml").read_text("utf-8") == "mine"
+
+
+def test_the_study_may_lie_in_a_linked_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("real/deep").mkdir(parents=True)
+    Path("link").symlink_to("real/deep")
+    write(tmp_path, "reviews.csv", reviews())
+    result = CliRunner().invoke(app, ["init", "reviews.csv", "--out", "link/a.yaml"])
+    assert result.exit_code == 0, result.output
+    (task,) = load_config(Path("link/a.yaml")).tasks
+    assert task.data.path == "../../reviews.csv"
+    assert Task.load(task.model_dump(exclude_none=True), Path("link")).splits
 
 
 def test_the_study_may_lie_elsewhere(tmp_path, monkeypatch):

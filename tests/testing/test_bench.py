@@ -87,16 +87,19 @@ def test_a_table_has_no_gradient_and_scores_nothing_but_its_prompts():
     assert objective.evaluate([SoftPrompt(torch.zeros(3, 6))]).failures
 
 
-def test_the_table_of_a_run_holds_what_the_run_scored(tmp_path, tiny, films, monkeypatch):
+STUDY = {
+    "name": "s",
+    "budget": 200_000,
+    "length": 2,
+    "score_on": 4,
+    "pool": ["the", "of", "movie"],
+}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_table_of_a_run_holds_what_the_run_scored(dtype, tmp_path, tiny, films):
     """Exhaustive search on a tiny LM, and every prompt of its space looked up again."""
-    study = {
-        "name": "s",
-        "budget": 200_000,
-        "length": 2,
-        "score_on": 4,
-        "pool": ["the", "of", "movie"],
-        "strategies": ["exhaustive"],
-    }
+    study = {**STUDY, "dtype": dtype, "strategies": [{"exhaustive": {"batch": 4}}]}
     compare(study, out=tmp_path, model=tiny, task=films)
     run = tmp_path / "films" / "exhaustive" / "seed0"
     scorer = TableScorer.from_run(run, tiny)
@@ -120,10 +123,21 @@ def test_the_table_of_a_run_holds_what_the_run_scored(tmp_path, tiny, films, mon
         and scorer.budget(9)
         == [line for line in lines if line["stage"] == "search"][-1]["ledger"]["forward"]
     )
+    prices = [line["price"] for line in lines if line["stage"] == "search"]
+    assert scorer.budget(9) - scorer.budget(5) == prices[1] and scorer.budget(4) == prices[0]
     torch.testing.assert_close(scorer.embeddings, tiny.embeddings[ids].float())
     with pytest.raises(RecordError, match="expected every prompt|Let the run"):
         (run / "evaluations.jsonl").write_bytes(sealed_line(unseal(lines[-1]) | {"n": 0}))
         TableScorer.from_run(run, tiny)
+
+
+def test_a_run_that_does_not_tell_the_price_of_a_prompt_makes_no_table(tmp_path, tiny, films):
+    rows = ["exhaustive", {"manual": {"prompts": ["the movie"]}}]
+    compare({**STUDY, "dtype": "float32", "strategies": rows}, out=tmp_path, model=tiny, task=films)
+    with pytest.raises(RecordError, match="Run exhaustive with a smaller 'batch'"):
+        TableScorer.from_run(tmp_path / "films" / "exhaustive" / "seed0", tiny)
+    with pytest.raises(RecordError, match="holds no finished exhaustive search"):
+        TableScorer.from_run(tmp_path / "films" / "manual" / "seed0", tiny)
 
 
 def test_regret_and_the_way_to_it_are_what_brute_force_says(tmp_path):
@@ -215,6 +229,11 @@ def test_two_processes_find_what_one_finds():
         (["evolution: {bach: 3}"], UnknownName),
         (["[evolution]"], StudyError),
         (["evolution", "evolution"], StudyError),
+        (["genetic: {length: 8}"], StudyError),
+        (["genetic: {budget: 5}"], StudyError),
+        (["genetic: {seeds: 1}"], StudyError),
+        (["genetic: {start: {run: random}}"], StudyError),
+        (["genetic: {label: random}"], StudyError),
     ],
 )
 def test_wrong_input_is_named(given, error):

@@ -54,6 +54,10 @@ class Crashing(Scripted):
         os.write(2, b"out of luck\\n")
         os._exit(3)
 
+class Leaving(Scripted):
+    def begin(self, run, facts, known):
+        sys.exit(0)
+
 class Hanging(Scripted):
     def begin(self, run, facts, known):
         time.sleep(1000)
@@ -72,7 +76,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     info = home / "scripted_trackers-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scripted-trackers\nVersion: 1.0\n")
-    points = "\n".join(f"{name} = scripted_trackers:{name.capitalize()}" for name in NAMES)
+    points = "\n".join(
+        f"{name} = scripted_trackers:{name.capitalize()}" for name in (*NAMES, "leaving")
+    )
     (info / "entry_points.txt").write_text(f"[promptsearch.trackers]\n{points}\n")
     sys.path.insert(0, str(home))
     yield
@@ -171,6 +177,15 @@ def test_trackers_that_fail_are_named_once_and_stop_nothing(
     assert "is no subclass of" in said["other"]
     heard = (tmp_path / "heard.jsonl").read_text().splitlines()
     assert sum(line.startswith('["end"') for line in heard) == 1
+
+
+def test_a_tracker_that_ends_its_process_in_good_order_is_named_as_well(
+    tmp_path: Path, package: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        track(tmp_path, WHOLE, "scripted", "leaving")
+    (said,) = caplog.messages
+    assert "'leaving' logs no more" in said and "ended with exit code 0" in said
 
 
 def test_a_tracker_runs_nothing_that_lies_in_the_current_folder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,10 +11,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 from promptsearch.errors import FieldError
-from promptsearch.tasks.fields import text_of
+from promptsearch.tasks.fields import ClassNumber, text_of
 
 #: What the values of a field are: `other` holds what has no text, or kinds that do not go together.
-Kind = Literal["text", "number", "flag", "texts", "other"]
+Kind = Literal["text", "number", "date", "flag", "texts", "other"]
 #: How deep a field may stand in another one, such as `translation.en`.
 _DEPTH = 3
 
@@ -112,12 +113,14 @@ def _column(name: str, values: Sequence[Any]) -> Column:
 
 
 def _kind(value: Any) -> Kind:
-    if isinstance(value, str):
+    if isinstance(value, (str, ClassNumber)):  # a class is known by its name
         return "text"
     if isinstance(value, bool):
         return "flag"
     if isinstance(value, (list, tuple)):
         return "texts" if all(isinstance(each, str) for each in value) else "other"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return "date"
     return "other" if isinstance(value, Mapping) else "number"
 
 

@@ -69,7 +69,8 @@ def _path(data: Path, out: Path) -> str:
     """The path of the data as the study file names it: relative where it was given so."""
     if data.is_absolute():
         return str(data)
-    return Path(os.path.relpath(data, out.parent)).as_posix()
+    # From a linked folder the way up begins where the folder lies, not where the link stands.
+    return Path(os.path.relpath(data, out.parent.resolve())).as_posix()
 
 
 def _loaded(text: str, out: Path, data: Path) -> Task:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from promptsearch.study.drafting.columns import Column
-from promptsearch.study.drafting.roles import CHOICES, ROWS_EACH, SHORT, Roles
+from promptsearch.study.drafting.roles import SHORT, Roles, few
 from promptsearch.tasks.fields import listed
 
 #: `choices`: one of a few labels; `options`: one of each row's own list; `short`: a text that is
@@ -122,8 +122,7 @@ def _kind(roles: Roles) -> Kind:
     label = roles.label
     if roles.options is not None:
         return "options"
-    few = label.distinct <= CHOICES and label.rows >= ROWS_EACH * label.distinct
-    if label.kind != "texts" and few:
+    if label.kind != "texts" and few(label):
         return "choices"
     return "short" if label.words <= SHORT else "long"
 
@@ -149,10 +148,11 @@ def ordered(label: Column) -> list[str]:
 
 
 def _answers(roles: Roles) -> dict[str, str]:
-    if roles.names is None:
-        return {text: text for text in ordered(roles.label)}
-    names = dict(zip(roles.label.texts, roles.names.texts, strict=True))
-    return {text: names[text] or text for text in ordered(roles.label)}
+    words: dict[str | None, str | None] = {}
+    if roles.names is not None:
+        words = dict(zip(roles.label.texts, roles.names.texts, strict=True))
+    # The template has the space before an answer, and none stands behind it.
+    return {text: (words.get(text) or text).strip() for text in ordered(roles.label)}
 
 
 def _metrics(kind: Kind, roles: Roles) -> tuple[str, tuple[str, ...]]:

@@ -88,7 +88,7 @@ def find_roles(columns: Sequence[Column], label: str | None, inputs: Sequence[st
     """
     said: list[str] = []
     checks: list[str] = []
-    asked = [_named(columns, name) for name in inputs]
+    asked = [_input(columns, name) for name in inputs]
     answer = _label(columns, label, asked, said, checks)
     if answer in asked:
         raise TaskError(f"'{answer.name}' is named as the text and as the label: expected two")
@@ -128,6 +128,17 @@ def _named(columns: Sequence[Column], name: str) -> Column:
     raise UnknownName("field", name, [column.name for column in columns])
 
 
+def _input(columns: Sequence[Column], name: str) -> Column:
+    """The field of an input, by its name."""
+    column = _named(columns, name)
+    if column.kind == "texts":
+        raise TaskError(
+            f"the field '{name}' holds lists: expected text, numbers or flags in the input; the "
+            "study file can join a list to one text"
+        )
+    return column
+
+
 def _check_name(name: str) -> None:
     """Refuse a field that cannot stand in braces in a template."""
     if name in (PROMPT, ANSWER) or not all(part.isidentifier() for part in name.split(".")):
@@ -148,8 +159,11 @@ def _label(
     """The field of the right answer."""
     if name is not None:
         return _several(_named(columns, name))
-    texts = [c for c in columns if c.kind == "text" and not (_numbering(c) or _groups(c))]
-    taken = asked or (texts if len(texts) == 1 else [])  # the only text is the input
+    # Numbers are no texts, although all cells of a CSV file are written as such.
+    words = [c for c in columns if c.kind == "text" and not c.numeric]
+    texts = [c for c in words if not (_numbering(c) or _groups(c))]
+    # The only text is the input, unless its values are classes.
+    taken = asked or (texts if len(texts) == 1 and not few(texts[0]) else [])
     able = [column for column in columns if column not in taken and _answers(column)]
     found = [c for label in LABELS for c in able if _label_name(c.name) == label]
     why = "its name says so"
@@ -172,6 +186,11 @@ def _label(
     return _several(found[0])
 
 
+def few(column: Column) -> bool:
+    """Whether the values are so few that they are answers to choose from."""
+    return column.distinct <= CHOICES and column.rows >= ROWS_EACH * column.distinct
+
+
 def _several(column: Column) -> Column:
     """The column, if it has more than one value."""
     if column.distinct < 2:
@@ -184,8 +203,8 @@ def _several(column: Column) -> Column:
 
 
 def _answers(column: Column) -> bool:
-    """Whether the values can be answers: no numbering of rows, no measure with a fraction."""
-    if column.kind == "other" or _numbering(column):
+    """Whether the values can be answers: no numbering of rows, no date, no fraction."""
+    if column.kind in ("date", "other") or _numbering(column):
         return False
     return not column.numeric or (column.whole and column.distinct <= CHOICES)
 
@@ -225,7 +244,7 @@ def holds(options: Column, label: Column) -> bool:
         return False
     by_text = all(text in texts for texts, text in pairs if texts)
     places = label.whole and all(
-        text is not None and 0 <= int(float(text)) < len(texts or ()) for texts, text in pairs
+        text is not None and 0 <= float(text) < len(texts or ()) for texts, text in pairs
     )
     return by_text or places
 

@@ -15,6 +15,8 @@ from promptsearch.study.drafting.sizes import LENGTH, Sizes
 
 #: The longest line, and where comments begin behind shorter ones.
 _WIDTH, _COMMENT = 120, 48
+#: The longest key that YAML knows by the colon behind it.
+_KEY = 1000
 #: Texts that need no quotes, in YAML 1.1 and 1.2 alike.
 _PLAIN = re.compile(r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[a-z][\w.-]*", re.IGNORECASE)
 
@@ -116,7 +118,10 @@ def _task(data: str, roles: Roles, protocol: Protocol, sizes: Sizes) -> Iterator
         yield Line("  answers:", "label: the text that the model is to give")
         for label, text in protocol.answers.items():
             key = label if re.fullmatch(r"0|-?[1-9]\d{0,8}", label) else quoted(label)
-            yield Line(f"    {key}: {quoted(text)}")
+            if len(key) <= _KEY:
+                yield Line(f"    {key}: {quoted(text)}")
+            else:
+                yield from (Line(f"    ? {key}"), Line(f"    : {quoted(text)}"))
     if roles.options is not None:
         yield Line(
             f"  answers: {{field: {quoted(roles.options.name)}}}", "the options differ by row"

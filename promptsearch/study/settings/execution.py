@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field
 
 from promptsearch.errors import StudyError
 from promptsearch.printable import brief
-from promptsearch.study.settings.keys import Keys
+from promptsearch.study.settings.keys import NUMBER, Keys
 
-_Amount = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+_Amount = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False), NUMBER]
 _ADDRESS = r"auto|local|[\w.\-\[\]:]+:\d{1,5}"
 _ADDRESSES = (
     "auto (the cluster that this machine belongs to), local (one of this machine alone) or "
@@ -38,7 +38,7 @@ class RayConfig(Keys):
     num_cpus: _Amount | None = Field(
         None, description="the CPUs of each worker; left out: as many as threads"
     )
-    num_gpus: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+    num_gpus: Annotated[float, Field(ge=0, le=1e6), NUMBER] | None = Field(
         None,
         description=(
             "the GPUs of each worker, or the part of one; left out: 1 where the study's device is "

@@ -10,24 +10,24 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from promptsearch.errors import UnknownName
-from promptsearch.plain.names import NAME
+from promptsearch.plain.names import NAME, TAKEN
 from promptsearch.tasks.notation import LONGEST_PROMPT
 
 #: The largest whole number of a sensible study.
 MOST = 10**15
-#: Names that a folder cannot have everywhere, or that stand in a study's folder already.
-_TAKEN = re.compile(
-    r"con|prn|aux|nul|com\d|lpt\d|pools|study\.(json|yaml)|report\.(md|html)"
-    r"|(runs|scores|curves)\.(csv|parquet)|winners\.safetensors"
-    r"|(slim|finished|explained|headroom|models|transfer)\.json",
-    re.IGNORECASE,
-)
 
 
 def whole(value: Any) -> Any:
     """Refuse truth values, which pydantic takes for 0 and 1."""
     if isinstance(value, bool):
         raise ValueError("a whole number")
+    return value
+
+
+def _number(value: Any) -> Any:
+    """Refuse truth values, as `whole` does."""
+    if isinstance(value, bool):
+        raise ValueError("a number")
     return value
 
 
@@ -39,7 +39,7 @@ def _name(value: Any) -> Any:
         )
     if isinstance(value, str) and len(value) > NAME:
         raise ValueError(f"a name of at most {NAME} characters, which is a folder's")
-    if isinstance(value, str) and (value.endswith(".") or _TAKEN.fullmatch(value)):
+    if isinstance(value, str) and (value.endswith(".") or TAKEN.fullmatch(value)):
         raise ValueError(
             "another name: some systems, or a study's folder, give this one another meaning"
         )
@@ -64,7 +64,8 @@ def one_of(kind: str, known: Sequence[str]) -> BeforeValidator:
 
 
 Whole = Annotated[int, BeforeValidator(whole), Field(ge=1, le=MOST)]
-Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NUMBER = BeforeValidator(_number)
+Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False), NUMBER]
 Name = Annotated[str, BeforeValidator(_name)]
 #: A number of prompt tokens.
 Tokens = Annotated[Whole, Field(le=LONGEST_PROMPT)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from promptsearch.study.settings.keys import Keys, Seconds, Whole, whole
+from promptsearch.study.settings.keys import NUMBER, Keys, Seconds, Whole, whole
 
 #: The most models of a sensible study.
 MODELS = 100
@@ -39,10 +39,10 @@ def _variable(value: Any) -> Any:
 class PriceConfig(Keys):
     """What a server takes for a million tokens, in any currency."""
 
-    input: Annotated[float, Field(ge=0, le=1e9)] = Field(
+    input: Annotated[float, Field(ge=0, le=1e9), NUMBER] = Field(
         description="for a million tokens that it reads"
     )
-    output: Annotated[float, Field(ge=0, le=1e9)] = Field(
+    output: Annotated[float, Field(ge=0, le=1e9), NUMBER] = Field(
         description="for a million tokens that it writes"
     )
 
@@ -75,7 +75,7 @@ class EndpointConfig(Keys):
             "answer in time"
         ),
     )
-    max_errors: Annotated[float, Field(ge=0, le=1)] = Field(
+    max_errors: Annotated[float, Field(ge=0, le=1), NUMBER] = Field(
         1.0,
         description=(
             "the share of the requests that may fail for good before the study ends; each that "
@@ -93,7 +93,7 @@ class EndpointConfig(Keys):
             "out: nothing"
         ),
     )
-    parameters: Annotated[float, Field(gt=0, le=1e15)] | None = Field(
+    parameters: Annotated[float, Field(gt=0, le=1e15), NUMBER] | None = Field(
         None,
         description=(
             "the number of its weights, such as 7e9, from which follow FLOPs and, of a proposer, "

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
 
+from promptsearch.plain.names import as_name
 from promptsearch.study.settings.keys import Keys, Name, Tokens, Whole
 
 #: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
@@ -80,7 +81,12 @@ def _strategy(value: Any) -> Any:
         raise ValueError(f"the options of '{name}' as a mapping: {{OPTION: VALUE}}")
     options = {key: option for key, option in (given or {}).items() if key not in RESERVED}
     own = {key: given[key] for key in RESERVED if given and key in given}
-    return {"name": name, "label": name.rpartition(":")[2], **own, "options": options}
+    return {
+        "name": name,
+        "label": as_name(name.rpartition(":")[2], "strategy"),
+        **own,
+        "options": options,
+    }
 
 
 OneStrategy = Annotated[

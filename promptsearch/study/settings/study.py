@@ -24,7 +24,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from promptsearch.study.settings.execution import ExecutionConfig
-from promptsearch.study.settings.keys import Keys, Name, Seconds, Tokens, Whole, one_of
+from promptsearch.study.settings.keys import (
+    NUMBER,
+    Keys,
+    Name,
+    Seconds,
+    Tokens,
+    Whole,
+    one_of,
+    whole,
+)
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.model import EndpointConfig, Models, OneProposer, ProposerConfig
 from promptsearch.study.settings.one_task import OneTask
@@ -34,6 +43,8 @@ from promptsearch.study.settings.task import Metric
 
 #: The most seeds, lengths of a sweep, trackers, and runs of a sensible study.
 SEEDS, LENGTHS, TRACKERS, RUNS = 1_000, 100, 20, 100_000
+#: What `memory` is, in messages.
+BYTES = "a number of bytes, such as 8GB"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DRAWS = ("once", "seed")
 
@@ -58,6 +69,12 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+def _bytes(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(BYTES)
+    return value
+
+
 def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -73,7 +90,8 @@ class StudyConfig(Keys):
     """A whole comparison: strategies x tasks x seeds under equal budgets.
 
     Made by `load_config` from a file or by `parse_config` from a mapping; both say clearly what is
-    wrong. `parse_config(config.model_dump())` gives an equal study.
+    wrong. `parse_config(config.model_dump())` gives an equal study, but for `execution`, which no
+    record holds.
     """
 
     name: Name = Field(
@@ -155,7 +173,7 @@ class StudyConfig(Keys):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     device_map: Literal["auto"] | None = Field(None, description="auto: one model on all GPUs")
-    memory: ByteSize | None = Field(
+    memory: Annotated[ByteSize, BeforeValidator(_bytes)] | None = Field(
         None,
         gt=0,
         le=2**60,
@@ -171,12 +189,12 @@ class StudyConfig(Keys):
             "processes share the work"
         ),
     )
-    replicas: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+    replicas: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(whole)] | None = Field(
         None,
         description="how many processes score an ask together, in chunks; left out: one, whole",
     )
     max_seconds: Seconds | None = Field(None, description="the most seconds that a run may take")
-    max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+    max_cost: Annotated[float, Field(gt=0, le=1e9), NUMBER] | None = Field(
         None,
         description=(
             "the most that a run may cost, in the currency of the endpoint's 'price': it ends like "
@@ -285,6 +303,13 @@ class StudyConfig(Keys):
     def _different_lengths(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
             raise ValueError("a whole number of at least 1, or a list of different ones")
+        return value
+
+    @field_validator("track")
+    @classmethod
+    def _different_trackers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("each tracker once")
         return value
 
     @field_validator("transfer", mode="after")

@@ -24,7 +24,16 @@ from promptsearch.study.settings.data import (
     as_label,
     official,
 )
-from promptsearch.study.settings.keys import MOST, Keys, Name, Whole, one_of, unknown, whole
+from promptsearch.study.settings.keys import (
+    MOST,
+    NUMBER,
+    Keys,
+    Name,
+    Whole,
+    one_of,
+    unknown,
+    whole,
+)
 from promptsearch.tasks.answers import field_of
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.joining import DEPTH
@@ -113,13 +122,13 @@ class DecodingConfig(Keys):
 
     tokens: Whole = Field(32, description="the most tokens of an answer, its end among them")
     beams: Whole = Field(1, description="the number of beams; 1 is greedy decoding")
-    length_penalty: float = Field(
+    length_penalty: Annotated[float, NUMBER] = Field(
         1.0, description="the exponent of the length that beams are compared by"
     )
-    temperature: float = Field(
+    temperature: Annotated[float, NUMBER] = Field(
         0.0, description="above 0, tokens are drawn with it; 0 takes the most probable one"
     )
-    top_p: float = Field(
+    top_p: Annotated[float, NUMBER] = Field(
         1.0, description="the share of the probability that tokens are drawn from, at most 1"
     )
     samples: Whole = Field(1, description="how many answers are drawn for each row")
