@@ -50,8 +50,10 @@ def _fill(
     lm: LanguageModel, rows: Sequence[InputRow], library: Library, masks: Sequence[int]
 ) -> list[Written]:
     """The answers of the rows of one pass."""
-    # What stands for the tokens of the answers tells only their number.
-    read = [row.read((0,) * count) for row, count in zip(rows, masks, strict=True)]
+    # What stands for the tokens of the answers tells only their number. All masks stand at once,
+    # also where a given answer is told one by one: here no other tokens are known.
+    whole = [row._replace(one_by_one=False) for row in rows]
+    read = [row.read((0,) * count) for row, count in zip(whole, masks, strict=True)]
     trees = [grow([one.ids], len(row.trunk)) for (one,), row in zip(read, rows, strict=True)]
     trunks = [row.trunk for row in rows] if any(len(row.trunk) for row in rows) else None
     states, begins = run(lm, trees, trunks, library.vectors)

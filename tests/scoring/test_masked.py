@@ -10,7 +10,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.scoring.chat_template import render
-from promptsearch.scoring.protocol import price_of
+from promptsearch.scoring.protocol import price_of, price_of_generation
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
@@ -161,8 +161,9 @@ def test_each_length_of_answers_is_read_and_charged_once(bert):
     assert trained == scores.computed
 
 
-def test_masks_are_filled_with_the_most_probable_plain_tokens(lm):
-    engine = tiny_engine(lm, AROUND, None)
+@pytest.mark.parametrize("answer", ["{answer}", "{answer:pll}"])
+def test_masks_are_filled_with_the_most_probable_plain_tokens(lm, answer):
+    engine = tiny_engine(lm, AROUND.replace("{answer}", answer), None)
     prompts = hard(lm, 2)
     for tokens in (1, 2):
         found = engine.generate(prompts, EVERYTHING, Decoding(tokens))
@@ -174,6 +175,7 @@ def test_masks_are_filled_with_the_most_probable_plain_tokens(lm):
                     logits[:, [i for i in range(480) if i not in lm.plain]] = float("-inf")
                 assert found.texts[i][e] == (lm.decode(logits.argmax(-1).tolist()),)
         assert (found.tokens == tokens).all()
+        assert found.computed == price_of_generation(engine, 3, EVERYTHING, tokens) * len(prompts)
 
 
 def test_no_special_token_is_filled_in():
