@@ -99,8 +99,19 @@ def test_a_copy_in_another_dtype_leaves_the_original_alone(lm):
     )
     assert lm.to(torch.bfloat16) is half and lm.to(torch.float32) is lm
     half.check()
-    back = half.to(torch.float32)
-    assert torch.equal(back.embeddings, lm.embeddings.to(torch.bfloat16).float())
+    assert half.to(torch.float32) is lm and half.to(torch.bfloat16) is half
+
+
+def test_copies_are_made_of_the_original_and_cut_texts_with_it():
+    lm = LanguageModel(*tiny_model("llama"))
+    copy = lm.to(torch.bfloat16).to(torch.float64)
+    assert copy is lm.to(torch.float64)
+    assert torch.equal(copy.embeddings, lm.embeddings.double())
+    assert copy.tokens is lm.tokens and copy.special is lm.special
+    before = copy.hash
+    with torch.no_grad():
+        copy.embeddings.zero_()
+    assert copy.integrity.restore() and copy.integrity.digest() == before
 
 
 def test_hashes_name_weights_and_tokenizer_not_places(tmp_path):
