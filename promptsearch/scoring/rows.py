@@ -26,7 +26,7 @@ from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.forward import given_trunks, ran_out, run, run_above
 from promptsearch.scoring.kinds import Placed, Placing, Sharing
 from promptsearch.scoring.memory import Memory
-from promptsearch.scoring.reading import Layout, Reading, joined, together, tree_of
+from promptsearch.scoring.reading import Layout, Reading, joined, lines_of, together, tree_of
 from promptsearch.scoring.sharing import PASS_TOKENS, Plan
 from promptsearch.scoring.tree import grow
 from promptsearch.scoring.waves import Group, Wave, passes
@@ -239,7 +239,9 @@ class TokenRows:
 
     def forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
         """The answers' losses of one pass, and the tokens that it computes."""
-        trees, told, used = [], [], []
+        trees, used = [], []
+        told: list[Reading] = []
+        order: list[int] = []  # the places among what is told of the trees' rows
         counts: list[int] = []  # the number of rows that tell each answer
         for group in groups:
             above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0
@@ -251,10 +253,11 @@ class TokenRows:
             ]
             counts += map(len, rows)
             own = [one for some in rows for one in some]
-            told += own
-            for some in together(own, self._lm):
-                trees.append(tree_of(some, above))
+            for places in together(own, self._lm):
+                trees.append(tree_of([own[i] for i in places], above))
                 used.append(group.trunk)
+                order += [len(told) + i for i in places]
+            told += own
         computed: float = sum(tree.tokens for tree in trees)
         if (adaption := call.placed.adaption) is not None:
             # Each group is one prompt with one example.
@@ -266,11 +269,7 @@ class TokenRows:
         else:
             trunks = [call.trunks[trunk] for trunk in used] if call.trunks else None
             states, begins = run(self._lm, trees, trunks, call.placed.vectors)
-        lines = [
-            [begin + place for place in row]
-            for tree, begin in zip(trees, begins, strict=True)
-            for row in tree.rows
-        ]
+        lines = lines_of(trees, begins, order)
         if (one := self._one_of(call.placed)) is not None:
             tokens = torch.tensor(one, device=self._lm.device)
             places = [line[one.at] for line, one in zip(lines, told, strict=True)]

@@ -55,7 +55,9 @@ def told(lm, ids, at, answer):
     return sum(float(logits[at + i, token]) for i, token in enumerate(answer))
 
 
-@pytest.mark.parametrize("answers", [("bad", "good"), ("bad movie", "good", "the story")])
+@pytest.mark.parametrize(
+    "answers", [("bad", "good"), ("bad movie", "good", "the story"), ("bad", "the story", "good")]
+)
 def test_choices_are_those_of_transformers(lm, answers):
     engine = tiny_engine(lm, AROUND, answers)
     prompts = hard(lm, 3)
@@ -149,8 +151,11 @@ def test_a_prefix_is_seen_by_all_tokens(lm):
     assert not np.allclose(losses[0], losses[1]) and not np.allclose(losses[0], again)
 
 
-def test_each_length_of_answers_is_read_and_charged_once(bert):
-    engine = tiny_engine(bert, AROUND, ("bad movie", "good", "story"))
+@pytest.mark.parametrize(
+    "answers", [("bad movie", "good", "story"), ("good", "bad movie", "story")]
+)
+def test_each_length_of_answers_is_read_and_charged_once(bert, answers):
+    engine = tiny_engine(bert, AROUND, answers)
     (prompt,) = hard(bert, 1)
     scores = engine.score([prompt], EVERYTHING)
     assert engine.readings(EVERYTHING).tolist() == [2] * 12
