@@ -53,17 +53,6 @@ class Graded(NamedTuple):
         choices = None if self.choices is None else self.choices[order]
         return Graded(self.losses[order], self.metric[order], choices, self.computed)
 
-    @staticmethod
-    def beside(parts: Sequence[Graded]) -> Graded:
-        """The losses on the examples of all parts, one after the other."""
-        choices = [part.choices for part in parts if part.choices is not None]
-        return Graded(
-            torch.cat([part.losses for part in parts], 1),
-            torch.cat([part.metric for part in parts], 1),
-            torch.cat(choices, 1) if choices else None,
-            sum(part.computed for part in parts),
-        )
-
     def at(self, places: Sequence[int]) -> Graded:
         """The losses on the examples at these places."""
         index = torch.tensor(places)

@@ -202,7 +202,8 @@ class Losses:
     def of_prompts(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Graded:
         """The losses of prompts.
 
-        Changed weights go one after the other, prompts with the same answer words together.
+        Changed weights go one after the other, prompts with the same answer words together, and a
+        prompt that differs by row with its own rows.
 
         Args:
             prompts: The prompts.
@@ -211,8 +212,12 @@ class Losses:
         Raises:
             PromptError: The template takes no such prompt, or one of another shape.
         """
-        if any(self.before(prompt) is not None for prompt in prompts):
-            return Graded.joined([self._of_one(prompt, examples) for prompt in prompts])
+        if by_row := {i: own for i, p in enumerate(prompts) if (own := self.before(p)) is not None}:
+            same = [i for i in range(len(prompts)) if i not in by_row]
+            found = [self._by_row(own, examples) for own in by_row.values()]
+            if same:
+                found.append(self.of_prompts([prompts[i] for i in same], examples))
+            return Graded.joined(found).ordered(torch.tensor([*by_row, *same]).argsort())
         if self.placing.trained.frozen:
             return self._by_answers(prompts, examples)
         parts = []
@@ -248,11 +253,16 @@ class Losses:
             flat, _, _ = self.begun.compute(placed, unique, None)
         return tuple(self.words), flat[0][torch.from_numpy(back)].clone()
 
-    def _of_one(self, prompt: Prompt, examples: ExampleIds) -> Graded:
-        """The losses of a prompt; one that differs by row goes row by row."""
-        if (own := self.before(prompt)) is None:
-            return self.of_prompts([prompt], examples)
-        return Graded.beside([self._score(self.placed([own[e]]), np.array([e])) for e in examples])
+    def _by_row(self, own: Sequence[Prompt], examples: ExampleIds) -> Graded:
+        """The losses of a prompt that differs by row, whose rows go together.
+
+        Args:
+            own: The prompt before each example of the split.
+            examples: Ids, shape `(examples,)`.
+        """
+        unique, back = np.unique(examples, return_inverse=True)
+        placed = replace(self.placed([own[e] for e in unique]), paired=True)
+        return self._score(placed, unique).at(back.tolist())
 
     def of_numbers(self, numbers: Numbers, examples: ExampleIds) -> Graded:
         """The losses of a prompt that is being trained, with gradients.

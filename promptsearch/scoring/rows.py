@@ -120,15 +120,17 @@ class TokenRows:
 
         Args:
             placed: The prompts.
-            examples: Ids, each once, shape `(examples,)`.
+            examples: Ids, each once, shape `(examples,)`; where prompts are paired with them, as
+                many as prompts.
             sharing: What to share; left out: what the plan chooses.
 
         Returns:
             A line for each prompt and each answer that is read, on the CPU, shape
-            `(prompts, answers, ...)`: the logits of the choices, or the answer's log-probability
-            and whether all of it is greedy; or, with `Placed.states`, a line for each of its
-            tokens; the places where the lines of each example begin, shape `(examples + 1,)`; and
-            the number of tokens that went through the LM.
+            `(prompts, answers, ...)`, where paired prompts count as one: the logits of the choices,
+            or the answer's log-probability and whether all of it is greedy; or, with
+            `Placed.states`, a line for each of its tokens; the places where the lines of each
+            example begin, shape `(examples + 1,)`; and the number of tokens that went through the
+            LM.
         """
         answers = [self._count(placed, int(e)) for e in examples]
         begins = np.concatenate([[0], np.cumsum(answers)])
@@ -136,8 +138,10 @@ class TokenRows:
         prompts = placed.slots
         parts, lines = [], []
         tokens = 0.0
-        for wave in self.plan.waves(
-            sharing or self.plan.choose(prompts, examples), prompts, examples
+        for wave in (
+            self.plan.pairs(prompts, examples)
+            if placed.paired
+            else self.plan.waves(sharing or self.plan.choose(prompts, examples), prompts, examples)
         ):
             call, count = self._call(wave, placed)
             tokens += count
@@ -145,7 +149,7 @@ class TokenRows:
                 found, count = self._pass(call, groups)
                 parts.append(found)
                 lines += [
-                    p * int(begins[-1]) + column[e] + a
+                    (0 if placed.paired else p) * int(begins[-1]) + column[e] + a
                     for group in groups
                     for p in group.prompts
                     for e in group.examples
@@ -154,7 +158,8 @@ class TokenRows:
                 tokens += count
         back = torch.empty(len(lines), dtype=torch.long)
         back[torch.tensor(lines)] = torch.arange(len(lines))
-        return torch.cat(parts).cpu()[back].unflatten(0, (len(prompts), -1)), begins, round(tokens)
+        table = torch.cat(parts).cpu()[back]
+        return table.unflatten(0, (-1, int(begins[-1]))), begins, round(tokens)
 
     # Private.
 
