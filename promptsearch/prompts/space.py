@@ -63,7 +63,7 @@ class PromptSpace:
         self.pool: NDArray[np.int64] = ids  # (pool,)
         self.length = length
         self.decode = decode
-        self._first = first or decode
+        self.first = first or decode
         self._members = frozenset(ids.tolist())
 
     def over(self, pool: ArrayLike) -> PromptSpace:
@@ -73,21 +73,27 @@ class PromptSpace:
             self.length,
             self.decode,
             slots=self._slots,
-            first=self._first,
+            first=self.first,
             embeddings=self._embeddings,
         )
 
     def shown(
-        self, decode: Callable[[Sequence[int]], str], embeddings: Callable[[], Tensor]
+        self,
+        decode: Callable[[Sequence[int]], str],
+        first: Callable[[Sequence[int]], str],
+        embeddings: Callable[[], Tensor],
     ) -> PromptSpace:
         """The same space in an object of its own, which reaches the LM by these arguments alone.
 
         Args:
             decode: As for the constructor.
+            first: As for the constructor.
             embeddings: As for the constructor; never called where this space has no embeddings.
         """
         known = None if self._embeddings is None else embeddings
-        return PromptSpace(self.pool, self.length, decode, slots=self._slots, embeddings=known)
+        return PromptSpace(
+            self.pool, self.length, decode, slots=self._slots, first=first, embeddings=known
+        )
 
     @property
     def embeddings(self) -> Tensor:
@@ -142,7 +148,7 @@ class PromptSpace:
         for slot in self._slots:
             part = ids[begin : begin + (slot.length or 0)]
             begin += slot.length or 0
-            text = (self.decode if texts else self._first)(part) if part else ""
+            text = (self.decode if texts else self.first)(part) if part else ""
             # The template itself writes the space before such a slot.
             texts.append(text.removeprefix(" ") if slot.space else text)
         return TextPrompt(texts)

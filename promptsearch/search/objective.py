@@ -58,7 +58,7 @@ class Objective:
 
     def __init__(self, *given: Any, **named: Any) -> None:
         books = open_books(self, Books(*given, **named))
-        self._space = books.space.shown(self._decode, lambda: self.embeddings)
+        self._space = books.space.shown(self._decode, self._first, lambda: self.embeddings)
         self._embeddings: Tensor | None = None
         self.start = None if books.start is None else own_copy(books.start)
 
@@ -345,3 +345,6 @@ class Objective:
 
     def _decode(self, ids: Sequence[int]) -> str:
         return books_of(self).space.decode(ids)
+
+    def _first(self, ids: Sequence[int]) -> str:
+        return books_of(self).space.first(ids)
