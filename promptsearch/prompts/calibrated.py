@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Parts
-from promptsearch.prompts.prompt import digest, listed
+from promptsearch.prompts.prompt import Open, Space, digest, listed
 from promptsearch.prompts.text import TextPrompt
 
 
@@ -88,3 +89,8 @@ class CalibratedPrompt(TextPrompt):
     def copied(cls, prompt: Any) -> Self:
         """The prompt of the same texts and numbers, each a plain one."""
         return cls(tuple(str.__str__(text) for text in prompt.texts), tuple(prompt.bias))
+
+    @classmethod
+    def samples(cls, space: Space, model: Open, rng: np.random.Generator, count: int) -> list[Self]:
+        """Empty texts that add nothing to two choices, whose cost is that of the template alone."""
+        return [cls("", (0.0, 0.0))] * count

@@ -18,10 +18,12 @@ from promptsearch.errors import ExportError, PromptError, StrategyError
 from promptsearch.export.certificate import check_held
 from promptsearch.prompts.kinds import KINDS, own_copy, prompt_from_json, sampled_under
 from promptsearch.prompts.numbers import Parts, tensors_of
+from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.vectors import VectorPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.tasks.placement import PLACEMENTS
+from promptsearch.testing.tiny_task import tiny_engine
 
 PACKAGE = Path(promptsearch.__file__).parent
 STRATEGIES = PACKAGE.parent / "strategies"
@@ -48,6 +50,14 @@ def questions(source: str) -> Iterator[str]:
                 constants.discard("text")
             if constants & NAMES and "kind" in asked:
                 yield asked
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_kind_has_samples(kind, tiny):
+    space = PromptSpace(tiny.words, 3, tiny.decode)
+    found = kind.samples(space, tiny_engine(tiny), np.random.default_rng(0), 2)
+    assert [type(each) for each in found] == [kind] * 2
+    assert all(own_copy(each).key == each.key for each in found)
 
 
 def test_code_that_asks_for_a_kind_is_found():
