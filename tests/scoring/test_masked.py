@@ -183,6 +183,23 @@ def test_masks_are_filled_with_the_most_probable_plain_tokens(lm, answer):
         assert found.computed == price_of_generation(engine, 3, EVERYTHING, tokens) * len(prompts)
 
 
+def test_masks_that_memory_does_not_hold_are_filled_in_halves(bert, monkeypatch):
+    prompts, real, most = hard(bert, 2), bert.passes.hidden, 60
+    expected = tiny_engine(bert, AROUND, None).generate(prompts, EVERYTHING, Decoding(2))
+
+    def small(embedded, forest):
+        if len(embedded) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(embedded, forest)
+
+    monkeypatch.setattr(bert.passes, "hidden", small)
+    found = tiny_engine(bert, AROUND, None).generate(prompts, EVERYTHING, Decoding(2))
+    assert found.texts == expected.texts and found.computed == expected.computed
+    most = 0
+    with pytest.raises(ModelError, match=r"does not hold one row of \d+ tokens"):
+        tiny_engine(bert, AROUND, None).generate(prompts, EVERYTHING, Decoding(2))
+
+
 def test_no_special_token_is_filled_in():
     model, tokenizer = tiny_masked("bert")
     with torch.no_grad():
