@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -58,11 +58,7 @@ class LanguageModel:
     """
 
     def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        name: str | None = None,
-        source: LanguageModel | None = None,
+        self, model: Any, tokenizer: Any, name: str | None = None, source: Self | None = None
     ) -> None:
         _check_objects(model, tokenizer)
         self.quantised = scheme_of(model)
@@ -73,13 +69,11 @@ class LanguageModel:
         own = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self.name = with_scheme(own, self.quantised)
         self.tokens: Tokens = source.tokens if source else Tokens(tokenizer, self.rows)
-        self.special: SpecialTokens = (
-            source.special if source else SpecialTokens(tokenizer, self.name)
-        )
+        self.special = SpecialTokens(tokenizer, self.name)
         self.family = family_of_model(model)
         self.passes = passes_of(self.family, model, self.tokens, self.name)
         self.integrity = Integrity(model, self.name)
-        self._source = source or self
+        self._source: LanguageModel = source or self
         self._copies = {self.dtype: self}  # of an original: itself, and its copies
 
     @staticmethod

@@ -38,15 +38,22 @@ class Graded(NamedTuple):
     computed: int
 
     @staticmethod
-    def joined(parts: Sequence[Graded]) -> Graded:
-        """The losses of all prompts of some parts, one after the other."""
+    def joined(parts: Sequence[Graded], places: Sequence[int] = ()) -> Graded:
+        """The losses of all prompts of some parts.
+
+        Args:
+            parts: The parts.
+            places: The place of each prompt, part by part, among all; left out: they stand one
+                after the other.
+        """
         choices = [part.choices for part in parts if part.choices is not None]
-        return Graded(
+        found = Graded(
             torch.cat([part.losses for part in parts]),
             torch.cat([part.metric for part in parts]),
             torch.cat(choices) if choices else None,
             sum(part.computed for part in parts),
         )
+        return found.ordered(torch.tensor(places).argsort()) if places else found
 
     def ordered(self, order: Tensor) -> Graded:
         """The losses of the prompts at these places, shape `(prompts,)`."""

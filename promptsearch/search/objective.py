@@ -58,7 +58,7 @@ class Objective:
 
     def __init__(self, *given: Any, **named: Any) -> None:
         books = open_books(self, Books(*given, **named))
-        self._space = books.space.shown(self._decode, self._first, lambda: self.embeddings)
+        self._space = books.space.shown(self._decode, lambda: self.embeddings)
         self._embeddings: Tensor | None = None
         self.start = None if books.start is None else own_copy(books.start)
 
@@ -343,8 +343,5 @@ class Objective:
         """What this run has scored, to be read."""
         return Diary(self)
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        return books_of(self).space.decode(ids)
-
-    def _first(self, ids: Sequence[int]) -> str:
-        return books_of(self).space.first(ids)
+    def _decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        return books_of(self).space.text(ids, begins=begins)

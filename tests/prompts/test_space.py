@@ -121,7 +121,7 @@ def test_what_a_strategy_sees_begins_a_row_as_the_space_itself():
     )
     ids = lm.words[:2]
     found, wanted = (space.beginning(ids) for space in (objective.space, arena.space))
-    assert found == wanted != arena.space.shown(lm.decode, lm.decode, table).beginning(ids)
+    assert found == wanted != PromptSpace(lm.words, 3, lm.decode).beginning(ids)
     assert slots_of(task.template.bind(3), lm, found) == (tuple(ids),)
 
 
