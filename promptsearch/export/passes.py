@@ -23,7 +23,7 @@ from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.forward import run
 from promptsearch.scoring.layout import Tokens
 from promptsearch.scoring.packing import pack
-from promptsearch.scoring.reading import joined, spans, together, tree_of
+from promptsearch.scoring.reading import Reading, joined, lines_of, spans, together, tree_of
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.tasks.decoding import Decoding
@@ -126,22 +126,22 @@ class Passes:
         told = [
             [each.read(answer) for answer in own] for each, own in zip(rows, answers, strict=True)
         ]
-        every = [[one for some in own for one in some] for own in told]
-        above = [len(row.trunk) for row in rows]
-        parts = [together(own, lm) for own in every]
-        trees = [tree_of(part, n) for some, n in zip(parts, above, strict=True) for part in some]
-        trunks = [row.trunk for row, some in zip(rows, parts, strict=True) for _ in some]
+        wanted: list[Reading] = []
+        trees, trunks = [], []
+        order: list[int] = []  # the places among what is wanted of the trees' rows
+        for row, some in zip(rows, told, strict=True):
+            own = [one for part in some for one in part]
+            for places in together(own, lm):
+                trees.append(tree_of([own[i] for i in places], len(row.trunk)))
+                trunks.append(row.trunk)
+                order += [len(wanted) + i for i in places]
+            wanted += own
         with torch.inference_mode():
             beside = self._library.beside([row.owner for row in rows])
             states, begins = run(
-                lm, trees, trunks if any(above) else None, self._library.vectors, beside
+                lm, trees, trunks if any(map(len, trunks)) else None, self._library.vectors, beside
             )
-            lines = [
-                [begin + p for p in places]
-                for tree, begin in zip(trees, begins, strict=True)
-                for places in tree.rows
-            ]
-            wanted = [one for own in every for one in own]
+            lines = lines_of(trees, begins, order)
             predict = [
                 line[one.at : one.at + len(one.tokens)]
                 for line, one in zip(lines, wanted, strict=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from promptsearch.models.attention.layers import Reached
 from promptsearch.models.products import fast_products
@@ -64,22 +64,20 @@ def head_logits(
             every: Tensor = model(**inputs).logits[0].float().to(states.device)
             return every
         head = model.get_output_embeddings()
-        with head.register_forward_pre_hook(_stop):
-            try:
-                model(**inputs)
-            except Reached as reached:
-                found = few_logits(head, reached.states[0], tokens).to(states.device)
-                # BART and its relatives add numbers behind the head.
-                behind = getattr(model, "final_logits_bias", None)
-                if behind is not None:
-                    found = found + behind[0].to(found.device)[tokens].float()
-                return found
-    # The head's weights are used in another way.
-    return head_logits(model, body, inputs, states, None)[:, tokens]
+        entering = _entering(head, model, inputs)
+    if entering is None:  # the head's weights are used in another way
+        return head_logits(model, body, inputs, states, None)[:, tokens]
+    found = few_logits(head, entering, tokens).to(states.device)
+    # BART and its relatives add numbers behind the head.
+    behind = getattr(model, "final_logits_bias", None)
+    return found if behind is None else found + behind[0].to(found.device)[tokens].float()
 
 
 def few_logits(head: Any, states: Tensor, tokens: Tensor) -> Tensor:
     """The logits of some tokens in float32, shape `(rows, tokens)`, where the head lies.
+
+    A plain map is computed for these tokens alone; one that does more, such as one with an adapter,
+    for all.
 
     Args:
         head: A model's map to its vocabulary.
@@ -88,10 +86,23 @@ def few_logits(head: Any, states: Tensor, tokens: Tensor) -> Tensor:
     """
     weight: Tensor = head.weight
     tokens = tokens.to(weight.device)
+    if type(head) is not nn.Linear or head._forward_hooks or head._forward_pre_hooks:
+        every: Tensor = head(states.to(weight))
+        return every[:, tokens].float()
     found: Tensor = states.to(weight.device).float() @ weight[tokens].float().T
     if head.bias is not None:
         found = found + head.bias[tokens].float()
     return found
+
+
+def _entering(head: Any, model: Any, inputs: Mapping[str, Any]) -> Tensor | None:
+    """What enters a model's head, shape `(rows, width)`; None where the head is not called."""
+    with head.register_forward_pre_hook(_stop):
+        try:
+            model(**inputs)
+        except Reached as reached:
+            return reached.states[0]
+    return None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -31,13 +31,14 @@ from promptsearch.models.weights import ModelWeights, changed
 
 
 class LanguageModel:
-    """A causal or masked LM that is never changed, with its tokenizer.
+    """A causal, masked or encoder-decoder LM that is never changed, with its tokenizer.
 
     Args:
-        model: The model as `transformers.AutoModelForCausalLM` or `AutoModelForMaskedLM` loads it;
-            it is put into evaluation mode and frozen.
+        model: The model as `AutoModelForCausalLM` of transformers loads it, or its class for the
+            other families; it is put into evaluation mode and frozen.
         tokenizer: Its tokenizer.
         name: What to call it in reports; left out, the name that it was loaded by.
+        source: The model that this is a copy of, in another dtype.
 
     Attributes:
         quantised: The scheme in which its layers keep their weights; empty where they keep all.
@@ -56,7 +57,9 @@ class LanguageModel:
         >>> lm = LanguageModel.load("smollm2-135m-instruct")  # doctest: +SKIP
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str | None = None, source: Self | None = None
+    ) -> None:
         _check_objects(model, tokenizer)
         self.quantised = scheme_of(model)
         self.model = model.eval().requires_grad_(False)
@@ -65,13 +68,13 @@ class LanguageModel:
         self.tokenizer = tokenizer
         own = name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
         self.name = with_scheme(own, self.quantised)
-        self.tokens = Tokens(tokenizer, self.rows)
+        self.tokens: Tokens = source.tokens if source else Tokens(tokenizer, self.rows)
         self.special = SpecialTokens(tokenizer, self.name)
         self.family = family_of_model(model)
         self.passes = passes_of(self.family, model, self.tokens, self.name)
         self.integrity = Integrity(model, self.name)
-        self._cast: dict[torch.dtype, LanguageModel] = {}
-        self._source = self  # the model that this is a copy of, in another dtype
+        self._source: LanguageModel = source or self
+        self._copies = {self.dtype: self}  # of an original: itself, and its copies
 
     @staticmethod
     def load(name: str, *, device: str = "auto", device_map: str | None = None) -> LanguageModel:
@@ -93,18 +96,15 @@ class LanguageModel:
         return lm
 
     def to(self, dtype: torch.dtype) -> LanguageModel:
-        """The same model in another dtype: a copy, made once; the original stays as it is."""
-        if dtype == self.dtype:
-            return self
-        if dtype not in self._cast:
-            source = self._source
-            copy = LanguageModel(in_dtype(self.model, dtype), self.tokenizer, self.name)
-            copy._source = source
+        """The same model in another dtype: the original, or a copy of it, which is made once."""
+        source = self._source
+        if dtype not in source._copies:
+            copy = LanguageModel(in_dtype(source.model, dtype), self.tokenizer, self.name, source)
             copy.integrity.again = lambda: (
                 [part for _, part in stored(source.model)] if source.integrity.restore() else []
             )
-            self._cast[dtype] = copy
-        return self._cast[dtype]
+            source._copies[dtype] = copy
+        return source._copies[dtype]
 
     @property
     def dtype(self) -> torch.dtype:

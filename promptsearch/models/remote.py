@@ -288,7 +288,7 @@ class ServedModel:
             self._count(tokens)
             return Answered(nats, greedy)
 
-        return self._asking.all(ask, wanted)
+        return self._asking.all("answered", ask, wanted)
 
     def written(self, wanted: Sequence[Unfinished]) -> list[Completion | EndpointError]:
         """The continuations of texts.
@@ -315,7 +315,7 @@ class ServedModel:
             self._count(found.tokens_in + found.tokens_out)
             return found
 
-        return self._asking.all(ask, wanted)
+        return self._asking.all("written", ask, wanted)
 
     def listed(self, wanted: Sequence[Unfinished]) -> list[tuple[Place, ...] | EndpointError]:
         """The continuations of texts, each token with the most probable ones at its place.
@@ -336,7 +336,7 @@ class ServedModel:
             self._count(self.count(begun.text) + len(found))
             return found
 
-        return self._asking.all(ask, wanted)
+        return self._asking.all("listed", ask, wanted)
 
     @property
     def parallel(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -77,17 +77,31 @@ class PromptSpace:
             embeddings=self._embeddings,
         )
 
-    def shown(
-        self, decode: Callable[[Sequence[int]], str], embeddings: Callable[[], Tensor]
-    ) -> PromptSpace:
+    def shown(self, text: Callable[..., str], embeddings: Callable[[], Tensor]) -> PromptSpace:
         """The same space in an object of its own, which reaches the LM by these arguments alone.
 
         Args:
-            decode: As for the constructor.
+            text: As the method.
             embeddings: As for the constructor; never called where this space has no embeddings.
         """
         known = None if self._embeddings is None else embeddings
-        return PromptSpace(self.pool, self.length, decode, slots=self._slots, embeddings=known)
+        return PromptSpace(
+            self.pool,
+            self.length,
+            text,
+            slots=self._slots,
+            first=partial(text, begins=True),
+            embeddings=known,
+        )
+
+    def text(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        """The text of ids.
+
+        Args:
+            ids: Ids of the vocabulary.
+            begins: Whether they stand in the first slot, which may begin a row.
+        """
+        return (self._first if begins else self.decode)(ids)
 
     @property
     def embeddings(self) -> Tensor:
@@ -142,7 +156,7 @@ class PromptSpace:
         for slot in self._slots:
             part = ids[begin : begin + (slot.length or 0)]
             begin += slot.length or 0
-            text = (self.decode if texts else self._first)(part) if part else ""
+            text = self.text(part, begins=not texts) if part else ""
             # The template itself writes the space before such a slot.
             texts.append(text.removeprefix(" ") if slot.space else text)
         return TextPrompt(texts)

@@ -129,7 +129,7 @@ class Weights(NamedPrompt):
 
     @classmethod
     def tokens_in(cls, data: Mapping[str, Any], length: int) -> int:
-        """None: weights count as no token."""
+        """Zero: weights count as no token."""
         return 0
 
     def described(self, sizes: Sizes, decode: Callable[[Sequence[int]], str]) -> dict[str, Any]:

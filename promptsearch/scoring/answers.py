@@ -38,31 +38,27 @@ class Graded(NamedTuple):
     computed: int
 
     @staticmethod
-    def joined(parts: Sequence[Graded]) -> Graded:
-        """The losses of all prompts of some parts, one after the other."""
+    def joined(parts: Sequence[Graded], places: Sequence[int] = ()) -> Graded:
+        """The losses of all prompts of some parts.
+
+        Args:
+            parts: The parts.
+            places: The place of each prompt, part by part, among all; left out: they stand one
+                after the other.
+        """
         choices = [part.choices for part in parts if part.choices is not None]
-        return Graded(
+        found = Graded(
             torch.cat([part.losses for part in parts]),
             torch.cat([part.metric for part in parts]),
             torch.cat(choices) if choices else None,
             sum(part.computed for part in parts),
         )
+        return found.ordered(torch.tensor(places).argsort()) if places else found
 
     def ordered(self, order: Tensor) -> Graded:
         """The losses of the prompts at these places, shape `(prompts,)`."""
         choices = None if self.choices is None else self.choices[order]
         return Graded(self.losses[order], self.metric[order], choices, self.computed)
-
-    @staticmethod
-    def beside(parts: Sequence[Graded]) -> Graded:
-        """The losses on the examples of all parts, one after the other."""
-        choices = [part.choices for part in parts if part.choices is not None]
-        return Graded(
-            torch.cat([part.losses for part in parts], 1),
-            torch.cat([part.metric for part in parts], 1),
-            torch.cat(choices, 1) if choices else None,
-            sum(part.computed for part in parts),
-        )
 
     def at(self, places: Sequence[int]) -> Graded:
         """The losses on the examples at these places."""

@@ -6,8 +6,9 @@ different way. So prompts that leave slots empty may have rows of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,11 @@ class Beginnings:
         together: dict[TokenRows, list[int]] = {}
         for i, slots in enumerate(placed.slots):
             together.setdefault(self._of(slots)[1], []).append(i)
+        if placed.paired:
+            return _beside(
+                [rows.compute(placed.some(own), examples[own]) for rows, own in together.items()],
+                [i for some in together.values() for i in some],
+            )
         if len(together) == 1:
             (rows,) = together
             return rows.compute(placed, examples, sharing)
@@ -78,3 +84,20 @@ class Beginnings:
             same = layout.layouts == full.layouts
             self._others[filled] = layout, rows if same else self._make(layout)
         return self._others[filled]
+
+
+def _beside(
+    parts: Sequence[tuple[Tensor, ExampleIds, int]], places: Sequence[int]
+) -> tuple[Tensor, ExampleIds, int]:
+    """What `TokenRows.compute` returns of examples in several parts, for all of them in order.
+
+    Args:
+        parts: What it returned of each part.
+        places: The places of the parts' examples, part by part, among all.
+    """
+    lines = [
+        own for flat, begins, _ in parts for own in flat.split(np.diff(begins).tolist(), dim=1)
+    ]
+    ordered = [lines[i] for i in np.argsort(places)]
+    begins = np.concatenate([[0], np.cumsum([own.shape[1] for own in ordered])])
+    return torch.cat(ordered, 1), begins, sum(computed for _, _, computed in parts)

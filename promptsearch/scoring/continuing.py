@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
-from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
-from promptsearch.models.device import in_words
 from promptsearch.scoring.decoding import Beams, Ended, Written, decoder, take
 from promptsearch.scoring.filling import fill
-from promptsearch.scoring.forward import ran_out
 from promptsearch.scoring.growing import growing
+from promptsearch.scoring.halving import in_halves
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.tasks.decoding import Decoding
-
-log = logging.getLogger(__name__)
 
 #: The most tokens of a step, and the most whose keys and values a batch holds, by device. With
 #: more, a CPU is no faster; a GPU waits for the next operation, so that each step is to hold much.
@@ -40,6 +36,13 @@ class Start(NamedTuple):
     row: InputRow
     limit: int
     seeds: Sequence[int] = ()
+
+    def told(self) -> str:
+        """What it is, and what to do where memory does not hold it."""
+        return (
+            f"{self.row.tokens} tokens and the {self.limit} to be generated: take fewer of these, "
+            "fewer beams or samples, a smaller model, or another device"
+        )
 
     @staticmethod
     def of(lm: LanguageModel, row: InputRow, decoding: Decoding, place: str) -> Start:
@@ -86,37 +89,12 @@ def go_on(
     computed = 0
     with torch.inference_mode(), lm.passes.fast():
         for places in _batches(lm, starts, decoding, memory):
-            some = [starts[i] for i in places]
-            written, count = _fitting(lm, some, library, ended, decoding)
+            batch = partial(_batch, lm, library=library, ended=ended, decoding=decoding)
+            parts = in_halves(batch, [starts[i] for i in places], lm.devices, Start.told)
+            written = [one for some, _ in parts for one in some]
             found.update(zip(places, written, strict=True))
-            computed += count
+            computed += sum(count for _, count in parts)
     return [found[i] for i in range(len(starts))], computed
-
-
-def _fitting(
-    lm: LanguageModel,
-    starts: Sequence[Start],
-    library: Library,
-    ended: Ended,
-    decoding: Decoding,
-) -> tuple[list[Written], int]:
-    """The answers of a batch, which goes in halves if the memory of the device does not hold it."""
-    try:
-        return _batch(lm, starts, library, ended, decoding)
-    except RuntimeError as error:
-        if not ran_out(error):
-            raise
-        if len(starts) == 1:
-            raise ModelError(
-                f"the memory of {in_words(lm.devices)} does not hold one row of "
-                f"{starts[0].row.tokens} tokens and the {starts[0].limit} to be generated: take "
-                "fewer of these, fewer beams or samples, a smaller model, or another device"
-            ) from error
-    half = len(starts) // 2
-    log.warning("out of memory: %d rows go on in halves", len(starts))
-    first, computed = _fitting(lm, starts[:half], library, ended, decoding)
-    second, more = _fitting(lm, starts[half:], library, ended, decoding)
-    return [*first, *second], computed + more
 
 
 def _batch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from promptsearch.models import LanguageModel
 from promptsearch.tasks.template import Template
@@ -24,6 +25,9 @@ class Ending:
         #: The tokens at which an answer ends.
         self.ids = lm.ends | {i for i in given if i is not None}
         self._stops = tuple(filter(None, (stop, "" if template is None else template.end)))
+        # The last tokens of an answer among which a text that ends with the last one begins: a byte
+        # each at least, and a character of 4 bytes may be cut at their beginning.
+        self._reach = max((len(stop.encode()) for stop in self._stops), default=0) + 4
         self._unwritten = lm.special.ids | self.ids
 
     def reached(self, ids: Sequence[int]) -> bool:
@@ -36,8 +40,12 @@ class Ending:
             return True
         if not self._stops:
             return False
-        written = self._written(ids)
-        return any(stop in written for stop in self._stops)
+        written = (i for i in reversed(ids) if i not in self._unwritten)
+        near = self._lm.decode([*islice(written, self._reach)][::-1])
+        # Where they have fewer bytes, there are tokens without a text, and it may begin before all.
+        if len(near.encode()) >= self._reach and not self._stopped(near):
+            return False
+        return self._stopped(self._written(ids))
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of an answer up to its end, without special tokens.
@@ -49,6 +57,9 @@ class Ending:
         for stop in self._stops:
             text = text.partition(stop)[0]
         return text
+
+    def _stopped(self, text: str) -> bool:
+        return any(stop in text for stop in self._stops)
 
     def _written(self, ids: Sequence[int]) -> str:
         # What a decoder writes begins a row.

@@ -97,6 +97,7 @@ class Placed:
             answers; None: those are read.
         states: Whether what is read is the hidden states from which the tokens of the answers are
             predicted.
+        paired: Whether each prompt stands before one example alone, the one at its place.
     """
 
     slots: Sequence[Slots]
@@ -106,6 +107,7 @@ class Placed:
     bias: Tensor | None = None
     told: Tokens | None = None
     states: bool = False
+    paired: bool = False
 
     def some(self, places: Sequence[int]) -> Placed:
         """The prompts at these places, none of them a gated one."""

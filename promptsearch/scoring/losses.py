@@ -108,7 +108,7 @@ class Losses:
             raise PromptError(
                 f"under this template {self.placing.noun} are scored, got a {type(prompt).__name__}"
             )
-        self._check_fit(prompt.misfit(self._template.length, self._lm))
+        _check_fit(prompt.misfit(self._template.length, self._lm))
         check_bias(prompt, self._choices)
 
     def before(self, prompt: Prompt) -> Sequence[Prompt] | None:
@@ -202,7 +202,8 @@ class Losses:
     def of_prompts(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Graded:
         """The losses of prompts.
 
-        Changed weights go one after the other, prompts with the same answer words together.
+        Changed weights go one after the other, prompts with the same answer words together, and a
+        prompt that differs by row with its own rows.
 
         Args:
             prompts: The prompts.
@@ -211,8 +212,12 @@ class Losses:
         Raises:
             PromptError: The template takes no such prompt, or one of another shape.
         """
-        if any(self.before(prompt) is not None for prompt in prompts):
-            return Graded.joined([self._of_one(prompt, examples) for prompt in prompts])
+        if by_row := {i: own for i, p in enumerate(prompts) if (own := self.before(p)) is not None}:
+            same = [i for i in range(len(prompts)) if i not in by_row]
+            found = [self._by_row(own, examples) for own in by_row.values()]
+            if same:
+                found.append(self.of_prompts([prompts[i] for i in same], examples))
+            return Graded.joined(found, [*by_row, *same])
         if self.placing.trained.frozen:
             return self._by_answers(prompts, examples)
         parts = []
@@ -248,11 +253,11 @@ class Losses:
             flat, _, _ = self.begun.compute(placed, unique, None)
         return tuple(self.words), flat[0][torch.from_numpy(back)].clone()
 
-    def _of_one(self, prompt: Prompt, examples: ExampleIds) -> Graded:
-        """The losses of a prompt; one that differs by row goes row by row."""
-        if (own := self.before(prompt)) is None:
-            return self.of_prompts([prompt], examples)
-        return Graded.beside([self._score(self.placed([own[e]]), np.array([e])) for e in examples])
+    def _by_row(self, own: Sequence[Prompt], examples: ExampleIds) -> Graded:
+        """The losses of a prompt that is another one before each example of the split."""
+        unique, back = np.unique(examples, return_inverse=True)
+        placed = replace(self.placed([own[e] for e in unique]), paired=True)
+        return self._score(placed, unique).at(back.tolist())
 
     def of_numbers(self, numbers: Numbers, examples: ExampleIds) -> Graded:
         """The losses of a prompt that is being trained, with gradients.
@@ -273,7 +278,7 @@ class Losses:
             got = f"{type(numbers).__name__}{' with vectors' if named else ''}"
             raise PromptError(f"under this template {self.placing.noun} are trained, got a {got}")
         tensors = trained.sized_tensors(numbers)
-        self._check_fit(trained.misfit_of(tensors, self._template.length, self._lm))
+        _check_fit(trained.misfit_of(tensors, self._template.length, self._lm))
         # No gradient reaches what stands before the prompt: it is computed beforehand, as a trunk.
         led = self._lm.passes.trees and self.layout.lead.any()
         sharing: Sharing = "input" if led else self.placing.training
@@ -294,10 +299,7 @@ class Losses:
         for places in together.values():
             some = [prompts[i] for i in places]
             parts.append(self._score(self.placed(some), examples, told=self._told(some[0])))
-        if len(parts) == 1:
-            return parts[0]
-        order = torch.tensor([i for places in together.values() for i in places]).argsort()
-        return Graded.joined(parts).ordered(order)
+        return Graded.joined(parts, [i for places in together.values() for i in places])
 
     def _score(
         self,
@@ -331,7 +333,8 @@ class Losses:
             return graded
         return graded.at([places[int(e)] for e in examples])
 
-    def _check_fit(self, misfit: tuple[str, str] | None) -> None:
-        if misfit:
-            has = f"shape {misfit[0]} under this template and model"
-            raise PromptError(f"a trained prompt has {has}, got {misfit[1]}")
+
+def _check_fit(misfit: tuple[str, str] | None) -> None:
+    if misfit:
+        has = f"shape {misfit[0]} under this template and model"
+        raise PromptError(f"a trained prompt has {has}, got {misfit[1]}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -179,20 +178,21 @@ class Layout:
         return readings(before, answer, behind, self.mask, one_by_one=self.one_by_one)
 
 
-def together(rows: Sequence[Reading], lm: LanguageModel) -> list[list[Reading]]:
-    """The rows of an input that make a tree together: all, the same ones, or each alone.
+def together(rows: Sequence[Reading], lm: LanguageModel) -> list[list[int]]:
+    """The places of rows that make a tree together: all, those that are the same, or each alone.
 
     Args:
         rows: The rows below one trunk.
         lm: The model.
     """
     if lm.passes.trees:
-        return [list(rows)]
-    if lm.family.encodes:  # what a decoder writes of one input
-        return [list(same) for _, same in groupby(rows, key=lambda one: one.source)]
-    if lm.family.middle:  # answers of one length are told by one row
-        return [list(same) for _, same in groupby(rows, key=lambda one: one.ids)]
-    return [[one] for one in rows]
+        return [list(range(len(rows)))]
+    same: dict[Path | int, list[int]] = {}
+    for i, one in enumerate(rows):
+        # A decoder writes all answers of one input; answers of one length are told by one row.
+        alike = one.source if lm.family.encodes else one.ids if lm.family.middle else i
+        same.setdefault(alike, []).append(i)
+    return list(same.values())
 
 
 def tree_of(rows: Sequence[Reading], above: int = 0) -> Tree:
@@ -203,6 +203,25 @@ def tree_of(rows: Sequence[Reading], above: int = 0) -> Tree:
         above: The number of tokens of the trunk above them.
     """
     return grow([one.ids for one in rows], above, rows[0].source)
+
+
+def lines_of(
+    trees: Sequence[Tree], begins: Sequence[int], places: Sequence[int]
+) -> list[list[int]]:
+    """The places of each row's tokens in a pass, in the order in which the rows were told.
+
+    Args:
+        trees: The trees of the pass.
+        begins: The place of the first token of each tree.
+        places: The place of each of their rows, tree by tree, among the rows as they were told.
+    """
+    lines = [
+        [begin + token for token in row]
+        for tree, begin in zip(trees, begins, strict=True)
+        for row in tree.rows
+    ]
+    found = dict(zip(places, lines, strict=True))
+    return [found[place] for place in range(len(lines))]
 
 
 def joined(table: Tensor, counts: Sequence[int]) -> Tensor:

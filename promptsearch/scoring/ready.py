@@ -22,7 +22,9 @@ from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.scoring.forward import embed, extend
 from promptsearch.scoring.layout import Tokens, lay_out_input, leading, meeting, slots_of
+from promptsearch.scoring.packing import pack
 from promptsearch.scoring.reading import Reading, readings
+from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.scoring.tree import Path
 from promptsearch.tasks.fields import text_in
 from promptsearch.tasks.template import Template
@@ -170,7 +172,7 @@ class Library:
 
 
 def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]]) -> Library:
-    """Compute what does not depend on inputs, for all prompts in one pass.
+    """Compute what does not depend on inputs, for many prompts in each pass.
 
     Args:
         lm: The model.
@@ -220,13 +222,19 @@ def compile_prompts(lm: LanguageModel, prompts: Sequence[tuple[Prompt, Template]
             torch.cat(vectors) if vectors else None,
             lm.passes.adaption(gated) if gated else None,
         )
-        if computed := [i for i, one in enumerate(compiled) if one.above]:
-            beside = library.beside([compiled[i].owner for i in computed])
-            beginnings = [compiled[i].above for i in computed]
+        limit = PASS_TOKENS.get(lm.device.type, PASS_TOKENS["cpu"])
+        for some in pack(
+            [i for i, one in enumerate(compiled) if one.above],
+            lambda i: len(compiled[i].above),
+            lambda: limit,
+            lambda i: len(compiled[i].trunk),
+        ):
+            beside = library.beside([compiled[i].owner for i in some])
+            beginnings = [compiled[i].above for i in some]
             _, below = extend(
-                lm, beginnings, [compiled[i].trunk for i in computed], library.vectors, beside
+                lm, beginnings, [compiled[i].trunk for i in some], library.vectors, beside
             )
-            for i, new in zip(computed, below, strict=True):
+            for i, new in zip(some, below, strict=True):
                 compiled[i] = replace(compiled[i], trunk=compiled[i].trunk.above(new))
     return library
 

@@ -26,7 +26,7 @@ from promptsearch.scoring.answers import answer_scores
 from promptsearch.scoring.forward import given_trunks, ran_out, run, run_above
 from promptsearch.scoring.kinds import Placed, Placing, Sharing
 from promptsearch.scoring.memory import Memory
-from promptsearch.scoring.reading import Layout, Reading, joined, together, tree_of
+from promptsearch.scoring.reading import Layout, Reading, joined, lines_of, together, tree_of
 from promptsearch.scoring.sharing import PASS_TOKENS, Plan
 from promptsearch.scoring.tree import grow
 from promptsearch.scoring.waves import Group, Wave, passes
@@ -120,15 +120,17 @@ class TokenRows:
 
         Args:
             placed: The prompts.
-            examples: Ids, each once, shape `(examples,)`.
+            examples: Ids, each once, shape `(examples,)`; where prompts are paired with them, as
+                many as prompts.
             sharing: What to share; left out: what the plan chooses.
 
         Returns:
             A line for each prompt and each answer that is read, on the CPU, shape
-            `(prompts, answers, ...)`: the logits of the choices, or the answer's log-probability
-            and whether all of it is greedy; or, with `Placed.states`, a line for each of its
-            tokens; the places where the lines of each example begin, shape `(examples + 1,)`; and
-            the number of tokens that went through the LM.
+            `(prompts, answers, ...)`, where paired prompts count as one: the logits of the choices,
+            or the answer's log-probability and whether all of it is greedy; or, with
+            `Placed.states`, a line for each of its tokens; the places where the lines of each
+            example begin, shape `(examples + 1,)`; and the number of tokens that went through the
+            LM.
         """
         answers = [self._count(placed, int(e)) for e in examples]
         begins = np.concatenate([[0], np.cumsum(answers)])
@@ -136,8 +138,10 @@ class TokenRows:
         prompts = placed.slots
         parts, lines = [], []
         tokens = 0.0
-        for wave in self.plan.waves(
-            sharing or self.plan.choose(prompts, examples), prompts, examples
+        for wave in (
+            self.plan.pairs(prompts, examples)
+            if placed.paired
+            else self.plan.waves(sharing or self.plan.choose(prompts, examples), prompts, examples)
         ):
             call, count = self._call(wave, placed)
             tokens += count
@@ -145,7 +149,7 @@ class TokenRows:
                 found, count = self._pass(call, groups)
                 parts.append(found)
                 lines += [
-                    p * int(begins[-1]) + column[e] + a
+                    (0 if placed.paired else p) * int(begins[-1]) + column[e] + a
                     for group in groups
                     for p in group.prompts
                     for e in group.examples
@@ -154,7 +158,8 @@ class TokenRows:
                 tokens += count
         back = torch.empty(len(lines), dtype=torch.long)
         back[torch.tensor(lines)] = torch.arange(len(lines))
-        return torch.cat(parts).cpu()[back].unflatten(0, (len(prompts), -1)), begins, round(tokens)
+        table = torch.cat(parts).cpu()[back]
+        return table.unflatten(0, (-1, int(begins[-1]))), begins, round(tokens)
 
     # Private.
 
@@ -239,7 +244,9 @@ class TokenRows:
 
     def forward(self, call: _Call, groups: Sequence[Group]) -> tuple[Tensor, float]:
         """The answers' losses of one pass, and the tokens that it computes."""
-        trees, told, used = [], [], []
+        trees, used = [], []
+        told: list[Reading] = []
+        order: list[int] = []  # the places among what is told of the trees' rows
         counts: list[int] = []  # the number of rows that tell each answer
         for group in groups:
             above = len(call.wave.trunks[group.trunk]) if group.trunk >= 0 else 0
@@ -251,10 +258,11 @@ class TokenRows:
             ]
             counts += map(len, rows)
             own = [one for some in rows for one in some]
-            told += own
-            for some in together(own, self._lm):
-                trees.append(tree_of(some, above))
+            for places in together(own, self._lm):
+                trees.append(tree_of([own[i] for i in places], above))
                 used.append(group.trunk)
+                order += [len(told) + i for i in places]
+            told += own
         computed: float = sum(tree.tokens for tree in trees)
         if (adaption := call.placed.adaption) is not None:
             # Each group is one prompt with one example.
@@ -266,11 +274,7 @@ class TokenRows:
         else:
             trunks = [call.trunks[trunk] for trunk in used] if call.trunks else None
             states, begins = run(self._lm, trees, trunks, call.placed.vectors)
-        lines = [
-            [begin + place for place in row]
-            for tree, begin in zip(trees, begins, strict=True)
-            for row in tree.rows
-        ]
+        lines = lines_of(trees, begins, order)
         if (one := self._one_of(call.placed)) is not None:
             tokens = torch.tensor(one, device=self._lm.device)
             places = [line[one.at] for line, one in zip(lines, told, strict=True)]

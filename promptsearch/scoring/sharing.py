@@ -188,3 +188,21 @@ class Plan:
     ) -> Iterator[Wave]:
         """The work of a call, cut into waves, see `promptsearch.scoring.waves`."""
         return self._waves.cut(sharing, slots, examples)
+
+    def pairs(self, slots: Sequence[Slots], examples: ExampleIds) -> Iterator[Wave]:
+        """The work of prompts that stand before one example each, cut into waves.
+
+        Rows with a kept input go below it, and all others whole, as each would alone.
+
+        Args:
+            slots: The ids that each prompt puts into the slots.
+            examples: The ids of their examples, shape `(prompts,)`.
+        """
+        below: dict[Sharing, list[int]] = {}
+        for i, own in enumerate(slots):
+            way = self.choose([own], examples[i : i + 1])
+            # From a row's own last token its answer is predicted.
+            bare = self._counts.tail[examples[i]] + sum(map(len, own)) < 1
+            below.setdefault("input" if way == "input" and not bare else "nothing", []).append(i)
+        for way, some in below.items():
+            yield from self._waves.pairs(way, some, slots, examples)

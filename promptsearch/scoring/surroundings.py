@@ -16,7 +16,7 @@ from promptsearch.tasks.task import Split
 from promptsearch.tasks.template import Template
 
 #: The version of the engine, a part of every cache key: raise it when scores may change.
-ENGINE = 5
+ENGINE = 6
 
 
 def surroundings(

@@ -99,6 +99,32 @@ class Waves:
         else:
             yield from self._apart(order, slots, examples)
 
+    def pairs(
+        self, sharing: Sharing, order: Sequence[int], slots: Sequence[Slots], examples: ExampleIds
+    ) -> Iterator[Wave]:
+        """The work of prompts that stand before one example each, each row a tree of its own.
+
+        Args:
+            sharing: What is shared: the input before the prompts, or nothing.
+            order: The places of those prompts that share it.
+            slots: The ids that each prompt puts into the slots.
+            examples: The ids of their examples, shape `(prompts,)`.
+        """
+        counts, shared = self._counts, sharing == "input"
+        times = 1 if self._shares else counts.answers[examples]
+        lead = counts.lead[examples]
+        rows = np.array([sum(map(len, s)) for s in slots]) + counts.tail[examples]
+        sizes = (rows + (0 if shared else lead)) * times + counts.read[examples]
+        for some in self._cut(np.array(order), (lead * shared)[order], 1):
+            above = [counts.layouts[examples[i]].segments[0] for i in some if shared]
+            place = {ids: i for i, ids in enumerate(dict.fromkeys(above))}
+            at = [place[ids] for ids in above] if shared else [-1] * len(some)
+            groups = [
+                Group(trunk, [i], [int(examples[i])], int(sizes[i]))
+                for i, trunk in zip(some, at, strict=True)
+            ]
+            yield Wave(sharing, list(place), _longest_first(groups))
+
     def _apart(
         self, order: Sequence[int], slots: Sequence[Slots], examples: ExampleIds
     ) -> Iterator[Wave]:

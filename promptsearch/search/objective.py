@@ -344,5 +344,5 @@ class Objective:
         """What this run has scored, to be read."""
         return Diary(self)
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        return books_of(self).space.decode(ids)
+    def _decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
+        return books_of(self).space.text(ids, begins=begins)

@@ -13,6 +13,8 @@ from promptsearch.models import packaged
 from promptsearch.models.attention.forest import chains
 from promptsearch.models.device import pick_device, pick_dtype
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_masked import tiny_masked
+from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
 
 
 def test_our_path_gives_the_models_own_logits(lm):
@@ -28,6 +30,29 @@ def test_a_model_that_does_something_unknown_before_its_logits_is_refused():
     model, tokenizer = tiny_model("llama")
     forward = model.forward
     model.forward = lambda **given: type(out := forward(**given))(logits=out.logits * 0.5)
+    with pytest.raises(ModelError, match="does something between its layers and its logits"):
+        LanguageModel(model, tokenizer).check()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(tiny_model, "llama"), (tiny_masked, "bert"), (tiny_seq2seq, "bart")]
+)
+def test_a_head_that_does_more_than_multiply_does_so_for_single_answers_too(make, kind):
+    lm = LanguageModel(*make(kind))
+    head = lm.model.get_output_embeddings()
+    head.register_forward_hook(lambda module, inputs, logits: logits + inputs[0][..., :1])
+    lm.check()
+    states = torch.randn(2, lm.model.config.hidden_size)
+    some = torch.tensor([3, 9, 4])
+    assert torch.allclose(
+        lm.passes.logits(states)[:, some], lm.passes.logits(states, some), atol=1e-5
+    )
+
+
+def test_a_model_whose_head_has_another_forward_is_refused():
+    model, tokenizer = tiny_model("llama")
+    head = model.get_output_embeddings()
+    head.forward = lambda states: type(head).forward(head, states) * 0.5
     with pytest.raises(ModelError, match="does something between its layers and its logits"):
         LanguageModel(model, tokenizer).check()
 
@@ -74,8 +99,19 @@ def test_a_copy_in_another_dtype_leaves_the_original_alone(lm):
     )
     assert lm.to(torch.bfloat16) is half and lm.to(torch.float32) is lm
     half.check()
-    back = half.to(torch.float32)
-    assert torch.equal(back.embeddings, lm.embeddings.to(torch.bfloat16).float())
+    assert half.to(torch.float32) is lm and half.to(torch.bfloat16) is half
+
+
+def test_copies_are_made_of_the_original_and_cut_texts_with_it():
+    lm = LanguageModel(*tiny_model("llama"))
+    copy = lm.to(torch.bfloat16).to(torch.float64)
+    assert copy is lm.to(torch.float64)
+    assert torch.equal(copy.embeddings, lm.embeddings.double())
+    assert copy.tokens is lm.tokens
+    before = copy.hash
+    with torch.no_grad():
+        copy.embeddings.zero_()
+    assert copy.integrity.restore() and copy.integrity.digest() == before
 
 
 def test_hashes_name_weights_and_tokenizer_not_places(tmp_path):

@@ -322,6 +322,15 @@ def test_results_are_in_order_whatever_comes_first(few):
     assert [f.text for f in found] == [" good" if i % 2 else " bad" for i in range(20)]
 
 
+def test_likely_tokens_and_continuations_of_one_text_are_two_answers(tiny):
+    begun = Unfinished("the story", tokens=1)
+    with Server(with_model(tiny, echo="none")) as server:
+        served = model(server, tokens=tiny.tokens, listed=True)
+        ((place,),) = served.listed([begun])
+        (found,) = served.written([begun])
+    assert found.text == place.token
+
+
 def test_what_a_server_does_not_show(tiny, few):
     with Server(with_model(tiny)) as server:
         scorer = ServedScorer(model(server), bound(few), few.splits["search"], few.choices)

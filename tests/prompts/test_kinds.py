@@ -20,11 +20,13 @@ from promptsearch.prompts.calibrated import CalibratedPrompt
 from promptsearch.prompts.kinds import KINDS, own_copy, prompt_from_json, sampled_under
 from promptsearch.prompts.nearest import NearestPrompt
 from promptsearch.prompts.numbers import Parts, tensors_of
+from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.vectors import VectorPrompt
 from promptsearch.prompts.verbalized import VerbalizedPrompt
 from promptsearch.scoring import Engine
 from promptsearch.scoring.kinds import PLACINGS
 from promptsearch.tasks.placement import PLACEMENTS
+from promptsearch.testing.tiny_task import tiny_engine
 
 PACKAGE = Path(promptsearch.__file__).parent
 STRATEGIES = PACKAGE.parent / "strategies"
@@ -51,6 +53,14 @@ def questions(source: str) -> Iterator[str]:
                 constants.discard("text")
             if constants & NAMES and "kind" in asked:
                 yield asked
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_kind_has_samples(kind, tiny):
+    space = PromptSpace(tiny.words, 3, tiny.decode)
+    found = kind.samples(space, tiny_engine(tiny), np.random.default_rng(0), 2)
+    assert [type(each) for each in found] == [kind] * 2
+    assert all(own_copy(each).key == each.key for each in found)
 
 
 def test_code_that_asks_for_a_kind_is_found():

@@ -6,13 +6,18 @@ import torch
 
 from promptsearch import HardPrompt, TextPrompt
 from promptsearch.errors import StrategyError, TaskError
+from promptsearch.models import LanguageModel
 from promptsearch.prompts import space
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.records.ledger import Ledger
 from promptsearch.scoring.layout import slots_of
+from promptsearch.search.objective import Objective
 from promptsearch.study.arena import Arena
 from promptsearch.tasks.notation import Slot
 from promptsearch.tasks.template import Template
-from promptsearch.testing.tiny import WORDS
+from promptsearch.testing.tiny import WORDS, tiny_model
+from promptsearch.testing.tiny_task import tiny_task
+from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
 
 def table(rows=30, width=5, seed=0):
@@ -103,6 +108,21 @@ def test_a_beginning_puts_the_same_tokens_into_the_slots_as_the_whole_prompt(tin
     assert words.beginning(whole.ids) == whole and isinstance(
         words.beginning(whole.ids), HardPrompt
     )
+
+
+def test_what_a_strategy_sees_begins_a_row_as_the_space_itself():
+    """This tokenizer puts a space before what begins a row, which is none of its text."""
+    lm = LanguageModel(tiny_model("llama")[0], tokenizer_of("prepend"))
+    task = tiny_task("{prompt}{text} It was {answer}")
+    arena = Arena.build(task, lm, torch.float32, 3, lm.words, 8)
+    scored, training = np.arange(8), np.arange(8, 12)
+    objective = Objective(
+        arena.searching, arena.space, Ledger(None), scored=scored, training=training
+    )
+    ids = lm.words[:2]
+    found, wanted = (space.beginning(ids) for space in (objective.space, arena.space))
+    assert found == wanted != PromptSpace(lm.words, 3, lm.decode).beginning(ids)
+    assert slots_of(task.template.bind(3), lm, found) == (tuple(ids),)
 
 
 def test_the_space_of_a_task_knows_its_slots_and_the_models_embeddings(tiny, films):

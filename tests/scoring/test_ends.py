@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny import tiny_model
 from promptsearch.testing.tiny_task import tiny_engine, tiny_task
+from promptsearch.testing.tiny_tokenizers import Tokenization, tokenizer_of
 
 #: What ends an answer: the model's end token, a line break, and a text that merges with the answer.
 ENDS = ("", "\n", ". The")
@@ -50,6 +52,34 @@ def plainly(lm, ids, count):
     wanted = torch.tensor(ids[len(ids) - count :])
     nats = steps.gather(-1, wanted[:, None]).sum()
     return float(nats), bool((steps.argmax(-1) == wanted).all())
+
+
+@pytest.mark.parametrize("kind", [None, *get_args(Tokenization)])
+def test_a_text_that_ends_answers_is_met_at_the_token_that_ends_it(kind):
+    """Tokens may be parts of characters, and a text may lie across several of them."""
+    model, tokenizer = tiny_model("llama")
+    lm = LanguageModel(model, tokenizer_of(kind) if kind else tokenizer)
+    rng = np.random.default_rng(0)
+    given = [*lm.encode(" The story, é 映画. "), *lm.plain]
+    some = [i for i in given if i not in lm.special.ids | lm.ends]
+    for stop in ("é", ". The", "\n", "画.", "e s", "o"):
+        ending = Ending(lm, stop=stop)
+        for _ in range(8):
+            ids = [*rng.choice(some, 12).tolist(), *lm.encode(f"story{stop} The")]
+            ids = [i for i in ids if i in some]
+            whole = [stop in lm.decode(ids[: k + 1]) for k in range(len(ids))]
+            last = whole.index(True) + 1 if True in whole else len(ids)
+            assert [ending.reached(ids[: k + 1]) for k in range(last)] == whole[:last]
+
+
+def test_only_the_last_tokens_of_a_long_answer_are_decoded(llama, monkeypatch):
+    decoded, decode = [], llama.tokens.decode
+    monkeypatch.setattr(
+        llama.tokens, "decode", lambda ids, **how: decoded.append(len(ids)) or decode(ids, **how)
+    )
+    ending, ids = Ending(llama, stop="\n"), llama.encode(" the story" * 100)
+    assert not ending.reached(ids) and max(decoded) < 10
+    assert ending.reached([*ids, *llama.encode("\n")]) and max(decoded) > 100
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from promptsearch import LanguageModel, PromptedModel
 from promptsearch.models.causal.passes import CausalPasses
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
@@ -21,9 +22,11 @@ from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.layout import lay_out, slots_of
 from promptsearch.scoring.protocol import price_of_generation
 from promptsearch.scoring.ready import compile_prompts
+from promptsearch.scoring.sharing import PASS_TOKENS
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Example, Split
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import tiny_task
 
 #: Kind -> template and length of the prompt, before, behind and around the input.
 KINDS = {
@@ -296,6 +299,24 @@ def test_what_is_not_finite_is_a_failure(make_saved, way):
     }
     assert found.texts[0] == [(), (), ()]
     assert all(found.texts[1])
+
+
+def test_prompts_are_made_ready_in_passes_that_the_device_takes(llama, monkeypatch):
+    task = tiny_task("{prompt} {text} It was {answer}", None)
+    drawn = np.random.default_rng(0).choice(llama.words, (20, 5)).tolist()
+    given = [(HardPrompt(ids), task.template.bind(5)) for ids in drawn]
+    whole = compile_prompts(llama, given)
+    sizes, real = [], llama.passes.hidden
+    monkeypatch.setattr(
+        llama.passes,
+        "hidden",
+        lambda embedded, forest: sizes.append(len(embedded)) or real(embedded, forest),
+    )
+    monkeypatch.setitem(PASS_TOKENS, "cpu", 16)
+    parts = compile_prompts(llama, given)
+    assert len(sizes) > 1 and max(sizes) <= 16
+    for one, other in zip(whole.prompts, parts.prompts, strict=True):
+        assert torch.allclose(one.trunk.on("cpu"), other.trunk.on("cpu"), atol=1e-5)
 
 
 def test_the_price_is_what_is_read_and_what_is_written(tiny, make_saved):

@@ -10,7 +10,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.scoring.chat_template import render
-from promptsearch.scoring.protocol import price_of
+from promptsearch.scoring.protocol import price_of, price_of_generation
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.template import Template
 from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
@@ -55,7 +55,9 @@ def told(lm, ids, at, answer):
     return sum(float(logits[at + i, token]) for i, token in enumerate(answer))
 
 
-@pytest.mark.parametrize("answers", [("bad", "good"), ("bad movie", "good", "the story")])
+@pytest.mark.parametrize(
+    "answers", [("bad", "good"), ("bad movie", "good", "the story"), ("bad", "the story", "good")]
+)
 def test_choices_are_those_of_transformers(lm, answers):
     engine = tiny_engine(lm, AROUND, answers)
     prompts = hard(lm, 3)
@@ -149,8 +151,11 @@ def test_a_prefix_is_seen_by_all_tokens(lm):
     assert not np.allclose(losses[0], losses[1]) and not np.allclose(losses[0], again)
 
 
-def test_each_length_of_answers_is_read_and_charged_once(bert):
-    engine = tiny_engine(bert, AROUND, ("bad movie", "good", "story"))
+@pytest.mark.parametrize(
+    "answers", [("bad movie", "good", "story"), ("good", "bad movie", "story")]
+)
+def test_each_length_of_answers_is_read_and_charged_once(bert, answers):
+    engine = tiny_engine(bert, AROUND, answers)
     (prompt,) = hard(bert, 1)
     scores = engine.score([prompt], EVERYTHING)
     assert engine.readings(EVERYTHING).tolist() == [2] * 12
@@ -161,8 +166,9 @@ def test_each_length_of_answers_is_read_and_charged_once(bert):
     assert trained == scores.computed
 
 
-def test_masks_are_filled_with_the_most_probable_plain_tokens(lm):
-    engine = tiny_engine(lm, AROUND, None)
+@pytest.mark.parametrize("answer", ["{answer}", "{answer:pll}"])
+def test_masks_are_filled_with_the_most_probable_plain_tokens(lm, answer):
+    engine = tiny_engine(lm, AROUND.replace("{answer}", answer), None)
     prompts = hard(lm, 2)
     for tokens in (1, 2):
         found = engine.generate(prompts, EVERYTHING, Decoding(tokens))
@@ -174,6 +180,24 @@ def test_masks_are_filled_with_the_most_probable_plain_tokens(lm):
                     logits[:, [i for i in range(480) if i not in lm.plain]] = float("-inf")
                 assert found.texts[i][e] == (lm.decode(logits.argmax(-1).tolist()),)
         assert (found.tokens == tokens).all()
+        assert found.computed == price_of_generation(engine, 3, EVERYTHING, tokens) * len(prompts)
+
+
+def test_masks_that_memory_does_not_hold_are_filled_in_halves(bert, monkeypatch):
+    prompts, real, most = hard(bert, 2), bert.passes.hidden, 60
+    expected = tiny_engine(bert, AROUND, None).generate(prompts, EVERYTHING, Decoding(2))
+
+    def small(embedded, forest):
+        if len(embedded) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(embedded, forest)
+
+    monkeypatch.setattr(bert.passes, "hidden", small)
+    found = tiny_engine(bert, AROUND, None).generate(prompts, EVERYTHING, Decoding(2))
+    assert found.texts == expected.texts and found.computed == expected.computed
+    most = 0
+    with pytest.raises(ModelError, match=r"does not hold one row of \d+ tokens"):
+        tiny_engine(bert, AROUND, None).generate(prompts, EVERYTHING, Decoding(2))
 
 
 def test_no_special_token_is_filled_in():

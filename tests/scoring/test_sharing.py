@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from promptsearch.errors import ModelError
 from promptsearch.models import LanguageModel
+from promptsearch.models.attention.plain import LONG
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.text import TextPrompt
@@ -84,6 +85,39 @@ def test_all_plans_give_the_losses_of_one_row_at_a_time(lm, template, answers, m
                 scores = shared_as(tiny_engine(lm, task, keep=keep), way).score(prompts, ids)
                 assert not scores.failures
                 assert np.abs(scores.losses - expected).max() < 1e-5 * 3, (way, limit, keep)
+
+
+@pytest.mark.parametrize("template", [FRONT, BEHIND])
+def test_long_rows_have_the_losses_and_gradients_of_the_models_own_forward(lm, template):
+    """Their attention goes through the fused kernel, also on a CPU."""
+    rows = [{"text": "the story " * (60 + i), "label": i % 2} for i in range(24)]
+    engine = tiny_engine(lm, template, ("bad", "very good"), rows=rows)
+    prompts = make_prompts(lm, 3)[:2]
+    soft = prompts[1].vectors.clone().requires_grad_()
+    ids = EVERYTHING[:3]
+
+    def theirs(vectors):
+        losses = []
+        for example in ids:
+            layout, nats = engine.layout(example), []
+            before, behind = (lm.vocabulary[list(ids)] for ids in layout.segments)
+            for answer in layout.answers:
+                embedded = torch.cat([before, vectors, behind, lm.vocabulary[list(answer)]])
+                logits = lm.model(inputs_embeds=embedded[None]).logits[0].log_softmax(-1)
+                at = len(embedded) - len(answer) - 1
+                nats.append(logits[range(at, at + len(answer)), list(answer)].sum())
+            losses.append(-torch.stack(nats).log_softmax(0)[engine.examples([example])[0].choice])
+        return torch.stack(losses)
+
+    assert int((engine.lead(ids) + engine.context(ids)).min()) > LONG
+    wanted = theirs(soft)
+    hard = theirs(lm.vocabulary[list(prompts[0].ids)]).detach()
+    for way in WAYS[template]:
+        losses = torch.tensor(shared_as(engine, way).score(prompts, ids).losses)
+        assert torch.allclose(losses, torch.stack([hard, wanted.detach()]).double(), atol=1e-5)
+    (back,) = torch.autograd.grad(wanted.mean(), soft)
+    (found,) = torch.autograd.grad(engine.loss(soft, ids), soft)
+    assert torch.allclose(found, back, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("template", [FRONT, BEHIND])

@@ -27,7 +27,9 @@ from promptsearch.tasks.decoding import Decoding
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.families import FAMILIES, PlantedAnswers
 from promptsearch.testing.planted import planted_objective
-from promptsearch.testing.tiny_task import tiny_task
+from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import tiny_engine, tiny_task
+from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
 STORE = tuple(
     (text, f"{text} It was {answer}")
@@ -93,6 +95,42 @@ def test_each_row_is_scored_below_its_own_examples(small, answers):
     # What is charged is what the rows hold, but for the rounding of their mean.
     charged = price_of(engine, engine.length(prompt), ids)
     assert 0 <= charged - (engine.context(ids).sum() + sum(lengths)) < len(ids)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    "template", ["{prompt} {text} It was {answer}", "{text} {prompt} {answer}"]
+)
+def test_rows_of_their_own_examples_go_together_and_leave_other_prompts_alone(
+    family, template, keep
+):
+    engine = tiny_engine(LanguageModel(*FAMILIES[family]()), template, keep=keep)
+    hard = [TextPrompt(words) for words in ("good", "good film", "good movie")]
+    prompt, ids = NearestPrompt(STORE, 2), np.array([3, 0, 5, 3, 1])
+    engine.score(hard, np.arange(12))  # what is kept is kept by now
+    apart = [engine.score(some, ids) for some in ([prompt], hard)]
+    rows = [engine.score([prompt], ids[i : i + 1]) for i in range(len(ids))]
+    found = engine.score([hard[0], prompt, *hard[1:]], ids)
+    assert np.abs(found.losses[1] - [row.losses[0, 0] for row in rows]).max() < 3e-5
+    assert np.abs(found.losses[[0, 2, 3]] - apart[1].losses).max() < 3e-5
+    assert apart[0].computed == sum(row.computed for row in rows) - rows[3].computed
+    assert found.computed == sum(each.computed for each in apart)
+
+
+@pytest.mark.parametrize("kind", ["always", "first"])
+def test_an_input_that_is_shown_nothing_is_scored_as_the_beginning_of_its_row(kind):
+    """These tokenizers cut what begins a row in another way."""
+    lm = LanguageModel(tiny_model("llama")[0], tokenizer_of(kind))
+    engine = tiny_engine(lm, "{prompt}{text} It was {answer}", ("bad", "very good"))
+    prompt = NearestPrompt((("good film", ""), ("capital", "the capital"), ("story", "")), 1, "")
+    ids = np.arange(12)
+    shown = [prompt.before(lm)(example.fields) for example in engine.examples(ids)]
+    assert {each.texts for each in shown} == {("",), ("the capital",)}
+    found = engine.score([prompt], ids)
+    for e, own in zip(ids, shown, strict=True):
+        alone = engine.score([own], ids[e : e + 1])
+        assert abs(found.losses[0, e] - alone.losses[0, 0]) < 3e-5
 
 
 def test_answers_are_generated_below_their_own_examples(small):

@@ -33,7 +33,7 @@ from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.gated import Adaption
 from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.models.attention.moved import Moved
-from promptsearch.models.attention.plain import plainly
+from promptsearch.models.attention.plain import LONG, plainly
 from promptsearch.models.attention.relative import Relative
 from promptsearch.models.attention.table import Table
 
@@ -278,17 +278,18 @@ def _attend(
         forest.attended.append((module, query.shape[1]))
     queries, keys, values = forest.spread(query[0]), forest.spread(key[0]), forest.spread(value[0])
     repeats = queries.shape[1] // keys.shape[1]
-    device, cpu = query.device, query.device.type == "cpu"
+    device = query.device
+    plain = device.type == "cpu" and forest.size < LONG
     above = None
     if above_keys is not None and above_values is not None:
-        if cpu and len(above_keys) < len(keys):
+        if plain and len(above_keys) < len(keys):
             above = (above_keys[0], above_values[0])
         else:
             keys = torch.cat([above_keys.expand(len(keys), -1, -1, -1), keys], 2)
             values = torch.cat([above_values.expand(len(values), -1, -1, -1), values], 2)
     if forest.table:
         out = forest.table.attend(queries, keys, values, scaling, sliding_window, relative)
-    elif cpu:
+    elif plain:
         hidden = forest.hidden(sliding_window, repeats, device)
         bias = None if relative is None else forest.bias(relative, device)
         out = plainly(queries, keys, values, hidden, scaling, above, bias)

@@ -1,9 +1,18 @@
-"""Attention as plain products, which for many small trees on a CPU beat the fused kernel."""
+"""Attention as plain products, for many small trees on a CPU.
+
+Beside these the fused kernel took, in CPU time for a layer of 9 or 12 heads and a pass of 512
+tokens: 0.7 to 2.8 times as long at trees of 16 and 30 tokens, the most where many share a trunk, of
+which it needs a copy for each; 0.5 to 1.5 times at 64; 0.5 to 1.1 times at 128; half at 512.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+#: The size of trees, in tokens, from which the fused kernel is taken: there it is at least as fast,
+#: forward and backward, with a trunk or without.
+LONG = 128
 
 
 def plainly(
@@ -15,7 +24,7 @@ def plainly(
     above: tuple[Tensor, Tensor] | None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Attention as plain products: softmax(Q K^T / sqrt(d)) V, 2-3 times as fast there.
+    """Attention as plain products: softmax(Q K^T / sqrt(d)) V.
 
     The query heads that share a key head stand one below the other, so that keys and values are
     read once and never copied.

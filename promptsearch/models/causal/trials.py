@@ -197,10 +197,8 @@ def check_path(forward: Forward, probe: Sequence[int], name: str, *, gradients: 
             few = forward.logits(states, ids[0])
         if gradients:
             entering = forward.embed(ids).detach().requires_grad_()
-            (few_back,) = torch.autograd.grad(
-                forward.logits(forward.rows(entering)[0]).sum(), entering
-            )
-            few = torch.cat([few.flatten(), few_back.float().flatten()])
+            (back,) = torch.autograd.grad(forward.logits(forward.rows(entering)[0]).sum(), entering)
+            trial.check_finite(back)
     trial.check_finite(theirs, ours, few)
     if not distance(theirs[: len(begun)], begun) < (1e-2 if trial.exact else 0.2):
         raise ModelError(
@@ -208,3 +206,4 @@ def check_path(forward: Forward, probe: Sequence[int], name: str, *, gradients: 
             "language model, which reads from left to right"
         )
     trial.check_logits(ours, theirs)
+    trial.check_logits(few, theirs[:, ids[0]])

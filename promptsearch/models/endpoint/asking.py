@@ -32,14 +32,15 @@ class Asking:
     def __init__(self, endpoint: Endpoint, max_errors: float = 1.0) -> None:
         self._endpoint, self._max_errors = endpoint, max_errors
         self._asked = self._failed = 0
-        self._known: dict[Hashable, Any] = {}
+        self._known: dict[str, dict[Hashable, Any]] = {}  # by kind of answer, and request
         self._lock = Lock()
         self._down: EndpointDown | None = None
 
-    def all(self, ask: Callable[[R], T], wanted: Sequence[R]) -> list[T | EndpointError]:
+    def all(self, kind: str, ask: Callable[[R], T], wanted: Sequence[R]) -> list[T | EndpointError]:
         """The answers in the order of the requests; an error where a request failed for good.
 
         Args:
+            kind: A name for what is answered: one request may be asked for answers of two kinds.
             ask: Sends one request, and gives its answer.
             wanted: The requests; what was answered before is not asked again.
 
@@ -64,16 +65,15 @@ class Asking:
                 return self._tolerated(error)
 
         self._down = None  # it may have come back since
-        fresh = [request for request in dict.fromkeys(wanted) if request not in self._known]
+        known = self._known.setdefault(kind, {})
+        fresh = [request for request in dict.fromkeys(wanted) if request not in known]
         found: dict[R, T | EndpointError] = {}
         with ThreadPoolExecutor(self._endpoint.parallel) as pool:
             for request, result in zip(fresh, _in_order(pool, attempt, fresh), strict=True):
                 found[request] = result
                 if not isinstance(result, EndpointError):
-                    self._known[request] = result
-        return [
-            self._known[request] if request in self._known else found[request] for request in wanted
-        ]
+                    known[request] = result
+        return [known[request] if request in known else found[request] for request in wanted]
 
     def _tolerated(self, error: EndpointError) -> EndpointError:
         """The error of a request that failed for good.
