@@ -16,10 +16,9 @@ of its own takes a parent's, or another one. A child has the examples that both 
 draws the others (CAPO draws all, some of them twice). Into a full set an example comes in place of
 another, where CAPO adds none and has to pass worse, smaller sets to the next full one; its program
 loses what was added in a later branch. A child has new examples or, where none are found, those of
-a scored prompt in another order; CAPO scores every child. MIPROv2's examples are solved by the
-model and kept where it was right; here they are the task's own, and its hints about data and
-programs are left out. Without `proposals`, all instructions are given ones, and no language model
-is asked. The penalty steers the search alone: what wins is told by the loss.
+a scored prompt in another order. MIPROv2's examples are solved by the model and kept where it was
+right; here they are the task's own, and its hints about data and programs are left out. The penalty
+steers the search alone: what wins is told by the loss.
 
 Beats random on the planted objective `separable`, and random pairs of an instruction and a set of
 examples where the best pair is known.
@@ -137,7 +136,7 @@ class Joint(Strategy):
 
     @classmethod
     def shows_examples(cls, options: Mapping[str, Any]) -> bool:
-        """Whether its prompts hold solved examples: behind an instruction, before the input."""
+        """Whether its prompts hold solved examples: below an instruction, above the input."""
         return True
 
     def ask(self) -> Sequence[Prompt]:
@@ -151,9 +150,8 @@ class Joint(Strategy):
         """Let the better ones live, or TPE learn from their losses."""
         lengths = [self.objective.length(prompt) for prompt in prompts]
         self._longest = self._longest or max(lengths)
-        for pair, value, length in zip(
-            self._asked, evaluation.values.tolist(), lengths, strict=True
-        ):
+        values = evaluation.values.tolist()
+        for pair, value, length in zip(self._asked, values, lengths, strict=True):
             self._values[pair] = value + self._penalty * length / max(1, self._longest)
         alive = [p for p in (*self._asked, *self.members) if math.isfinite(self._values[p])]
         # The same examples in another order are no other member: they would soon be all there is.
@@ -202,8 +200,6 @@ class Joint(Strategy):
         instruction, ids = pair
         shown = self.objective.demonstrations(ids) if ids else []
         return self._separator.join([instruction, *shown, *([""] if shown else [])])
-
-    # CAPO.
 
     def _generation(self) -> list[Pair]:
         """The first generation, or children."""

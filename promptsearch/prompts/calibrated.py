@@ -20,11 +20,7 @@ import torch
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Parts
-<<<<<<< HEAD
-from promptsearch.prompts.prompt import digest, listed, plain
-=======
-from promptsearch.prompts.prompt import Open, Space, digest, listed
->>>>>>> helper-mend3
+from promptsearch.prompts.prompt import Open, Space, digest, listed, plain
 from promptsearch.prompts.text import TextPrompt
 
 
@@ -92,13 +88,9 @@ class CalibratedPrompt(TextPrompt):
     @classmethod
     def copied(cls, prompt: Any) -> Self:
         """The prompt of the same texts and numbers, each a plain one."""
-<<<<<<< HEAD
         return cls(tuple(map(plain, prompt.texts)), tuple(prompt.bias))
-=======
-        return cls(tuple(str.__str__(text) for text in prompt.texts), tuple(prompt.bias))
 
     @classmethod
     def samples(cls, space: Space, model: Open, rng: np.random.Generator, count: int) -> list[Self]:
         """Empty texts that add nothing to two choices, whose cost is that of the template alone."""
         return [cls("", (0.0, 0.0))] * count
->>>>>>> helper-mend3

@@ -11,7 +11,7 @@ from promptsearch.records.run import RunRecord
 
 def references_of(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """The runs of exhaustive searches."""
-    return [run for run in runs if run.reference and run.winner.kind == "hard"]
+    return [run for run in runs if run.reference and _hard(run)]
 
 
 def regret(runs: Sequence[RunRecord], references: Sequence[RunRecord]) -> float | None:
@@ -22,12 +22,16 @@ def regret(runs: Sequence[RunRecord], references: Sequence[RunRecord]) -> float 
     """
     each = [(run, _reference(run, references)) for run in runs]
     if any(
-        run.reference or run.winner.kind != "hard" or best is None or run.length != best.length
+        run.reference or not _hard(run) or best is None or run.length != best.length
         for run, best in each
     ):
         return None
     losses = [(run.search.loss_fp32, best.search.loss_fp32) for run, best in each if best]
     return float(np.mean([own - least for own, least in losses]))
+
+
+def _hard(run: RunRecord) -> bool:
+    return run.winner.kind == "hard"
 
 
 def _reference(run: RunRecord, references: Sequence[RunRecord]) -> RunRecord | None:

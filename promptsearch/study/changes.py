@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
 from promptsearch.errors import StrategyError
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.hard import HardPrompt
-from promptsearch.prompts.prompt import Prompt
+from promptsearch.prompts.prompt import AnswerWords, Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.verbalized import VerbalizedPrompt
@@ -72,12 +72,14 @@ def pieces_of(prompt: Prompt, space: PromptSpace, template: Template, lm: TextMo
         template: The template, bound.
         lm: The model, for its tokenizer.
     """
-    if isinstance(prompt, VerbalizedPrompt):
-        return _Answered(prompt, pieces_of(prompt.words, space, template, lm))
-    if isinstance(prompt, HardPrompt):
-        return _Tokens(prompt, space, template, lm)
-    (text,) = TextPrompt.among([prompt])
-    return _Words(text)
+    words = prompt if prompt.answers is None else getattr(prompt, "words", prompt)
+    pieces: Pieces
+    if isinstance(words, HardPrompt):
+        pieces = _Tokens(words, space, template, lm)
+    else:
+        (text,) = TextPrompt.among([words])
+        pieces = _Words(text)
+    return pieces if prompt.answers is None else _Answered(pieces, prompt.answers)
 
 
 def changes_of(pieces: Pieces, rng: np.random.Generator) -> list[Change]:
@@ -181,8 +183,8 @@ class _Words:
 class _Answered:
     """A prompt with answer words, as `Pieces`: its words change, the answer words stay."""
 
-    def __init__(self, prompt: VerbalizedPrompt, words: Pieces) -> None:
-        self._words, self._answers = words, prompt.answers
+    def __init__(self, words: Pieces, answers: AnswerWords) -> None:
+        self._words, self._answers = words, answers
         self.shown = words.shown
 
     def without(self, place: int) -> Prompt:
@@ -198,8 +200,7 @@ class _Answered:
         return [self._with(words) for words in self._words.near(place)]
 
     def _with(self, words: Prompt) -> Prompt:
-        assert isinstance(words, HardPrompt | TextPrompt)
-        return VerbalizedPrompt(words, self._answers)
+        return VerbalizedPrompt(cast("HardPrompt | TextPrompt", words), self._answers)
 
 
 def _cut(text: str) -> list[str]:

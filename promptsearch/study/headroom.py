@@ -36,6 +36,7 @@ from promptsearch.study.room import (
     scatter_of,
 )
 from promptsearch.study.run import Run
+from promptsearch.tasks.showing import showing
 from promptsearch.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class _Look:
             if key.task == task.name and key.shows:
                 return known
         return Arena.build(
-            *(replace(task, template=task.template.for_examples), prepared.exact, prepared.dtype),
+            *(replace(task, template=showing(task.template)), prepared.exact, prepared.dtype),
             *(1, arena.pool, prepared.config.score_on),
         )
 

@@ -37,6 +37,7 @@ from promptsearch.study.share import Share
 from promptsearch.study.starts import check_starts, in_order, source_of
 from promptsearch.study.tasks import load_tasks
 from promptsearch.tasks.placement import Kind
+from promptsearch.tasks.showing import showing
 from promptsearch.tasks.task import SPLITS, Task
 
 log = logging.getLogger(__name__)
@@ -280,7 +281,7 @@ def _build_arenas(
             prunings[task.name], pool = pruning, pruning.supposed()
         for draw in draws:
             drawn = drawn_by(task, draw)
-            shown = replace(drawn, template=task.template.for_examples)
+            shown = replace(drawn, template=showing(task.template))
             for entry in entries:
                 key = _arena_key(config, task, entry, draw)
                 if key not in arenas:

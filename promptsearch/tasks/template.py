@@ -33,14 +33,7 @@ from typing import Any, TypeVar
 
 from promptsearch.errors import TemplateError
 from promptsearch.tasks.marks import Mark, Piece, filled, stripped
-from promptsearch.tasks.notation import (
-    ANSWER,
-    PROMPT,
-    Slot,
-    braces,
-    data_fields,
-    parse_template,
-)
+from promptsearch.tasks.notation import ANSWER, Slot, braces, data_fields, parse_template
 from promptsearch.tasks.placement import PLACEMENTS, Kind
 
 #: What stands in a slot, or for the answer.
@@ -197,29 +190,6 @@ class Template:
         behind = ("".join(self.behind),) if self.behind else ()
         segments = ("", "".join(self.segments))
         return replace(new, segments=segments, slots=(slot,), behind=behind)
-
-    @property
-    def for_examples(self) -> Template:
-        """The template for prompts of solved examples, which stand before the input.
-
-        Where a field stands before the first slot, there is one more slot in front of all text, or
-        of the first message with a field.
-        """
-        if self.fixed:
-            return self
-        slot = f"{{{PROMPT}}}"
-        if not self.messages:
-            new = Template.parse(slot + self.text)
-        else:
-            at = next(i for i, (_, content) in enumerate(self.messages) if data_fields(content))
-            new = Template.parse(
-                [
-                    {role: slot + content if i == at else content}
-                    for i, (role, content) in enumerate(self.messages)
-                ]
-            )
-        new = replace(new, marks=self.marks, end_token=self.end_token)
-        return new.in_middle if self.behind else new
 
     @property
     def rendered(self) -> bool:

@@ -12,6 +12,7 @@ from promptsearch.study.config import parse_config
 from promptsearch.study.entries import entries_of
 from promptsearch.study.headroom import headroom
 from promptsearch.study.prepare import prepare
+from promptsearch.tasks.showing import showing
 from promptsearch.tasks.task import Task
 from promptsearch.tasks.template import Template
 from promptsearch.testing.rerun import results_of
@@ -66,18 +67,18 @@ def study(strategies, **changes):
     ],
 )
 def test_a_template_gets_one_more_slot_where_the_input_stands_before_the_first_one(template, found):
-    assert Template.parse(template).for_examples == Template.parse(found)
+    assert showing(Template.parse(template)) == Template.parse(found)
 
 
 def test_in_a_chat_the_slot_begins_the_message_of_the_input():
     chat = [{"system": "Be brief."}, {"user": "{text}"}, {"assistant": "{prompt} {answer}"}]
-    found = Template.parse(chat).for_examples
+    found = showing(Template.parse(chat))
     assert found.messages == (
         ("system", "Be brief."),
         ("user", "{prompt}{text}"),
         ("assistant", "{prompt} {answer}"),
     )
-    assert Template.parse(chat[::2]).for_examples == Template.parse(chat[::2]), "no field at all"
+    assert showing(Template.parse(chat[::2])) == Template.parse(chat[::2]), "no field at all"
 
 
 def test_they_score_as_in_the_template_that_has_its_slot_there(tiny, tmp_path):
@@ -161,7 +162,7 @@ def test_a_look_at_the_room_scores_them_before_the_input(tiny):
     (name,) = [name for name in found.controls if name.count(" | ")]
     texts = name.split(" | ")
     assert texts[1] == "" and texts[0].count("\n") == 2
-    shown = replace(task, template=task.template.for_examples.bind(2))
+    shown = replace(task, template=showing(task.template).bind(2))
     engine = Engine(tiny, shown.template, task.splits["search"], task.choices)
     ids = np.arange(20)
     scores = engine.score([TextPrompt(texts[0])], ids)
@@ -193,7 +194,7 @@ def test_winners_are_carried_over_each_in_its_own_template(tmp_path):
     assert len(carried) == 4 and not any(each.error for each in carried)
     for each in carried:
         lm = LanguageModel.load(str(tmp_path / each.target))
-        template = task.template.for_examples if each.label == "exemplars" else task.template
+        template = showing(task.template) if each.label == "exemplars" else task.template
         assert len(each.texts) == len(template.slots)
         engine = Engine(lm, template.bind(2), task.splits["test"], task.choices)
         (losses,) = engine.score([TextPrompt(each.texts)], np.arange(20)).losses
