@@ -19,8 +19,8 @@ import torch
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Parts
-from promptsearch.prompts.prompt import digest, listed, plain
-from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.prompt import digest, listed
+from promptsearch.prompts.text import TextPrompt, plain
 
 
 @dataclass(frozen=True)
