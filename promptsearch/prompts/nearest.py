@@ -20,17 +20,8 @@ from numpy.typing import NDArray
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Numbers
-from promptsearch.prompts.prompt import (
-    Content,
-    Open,
-    Prompt,
-    Reader,
-    Sizes,
-    Space,
-    digest,
-    plain,
-)
-from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.prompt import Content, Open, Prompt, Reader, Sizes, Space, digest
+from promptsearch.prompts.text import TextPrompt, plain
 from promptsearch.tasks.template import Template
 
 Floats = NDArray[np.float64]

@@ -323,25 +323,6 @@ def split_slots(template: Template, ids: Sequence[int]) -> tuple[tuple[int, ...]
     return tuple(tuple(ids[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
 
 
-def plain(text: Any) -> str:
-    """A text of a prompt as a plain string, whatever class of strings it is of.
-
-    Args:
-        text: The text, made by code that is not trusted.
-
-    Raises:
-        TypeError: It is no text.
-        PromptError: It holds half a character, which no tokenizer takes and no file can hold.
-    """
-    found = str.__str__(text)
-    if any("\ud800" <= character <= "\udfff" for character in found):
-        raise PromptError(
-            "a text holds half a character (a lone surrogate), as one does that was cut within "
-            "a character"
-        )
-    return found
-
-
 def listed(data: Mapping[str, Any], name: str, kind: type[E]) -> list[E]:
     """The list that JSON values of a prompt hold under a name.
 

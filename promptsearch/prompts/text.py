@@ -12,7 +12,7 @@ import numpy as np
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Numbers
-from promptsearch.prompts.prompt import Content, Open, Prompt, Space, digest, listed, plain
+from promptsearch.prompts.prompt import Content, Open, Prompt, Space, digest, listed
 from promptsearch.tasks.template import Template
 
 
@@ -91,3 +91,24 @@ class TextPrompt(Prompt):
     def to_train(self, model: Open) -> Numbers:
         """Nothing: no gradient reaches a text."""
         raise PromptError("no gradient reaches a text prompt: train vectors instead")
+
+
+def plain(text: Any) -> str:
+    """A text of a prompt as a plain string, whatever class of strings it is of.
+
+    Args:
+        text: The text, made by code that is not trusted.
+
+    Raises:
+        TypeError: It is no text.
+        PromptError: It holds half a character, which no tokenizer takes and no file can hold.
+    """
+    found = str.__str__(text)
+    try:
+        found.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            "a text holds half a character (a lone surrogate), as one does that was cut within "
+            "a character"
+        ) from error
+    return found

@@ -22,17 +22,8 @@ import numpy as np
 from promptsearch.errors import PromptError, StrategyError
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.numbers import Numbers
-from promptsearch.prompts.prompt import (
-    AnswerWords,
-    Content,
-    Open,
-    Prompt,
-    Sizes,
-    Space,
-    digest,
-    plain,
-)
-from promptsearch.prompts.text import TextPrompt
+from promptsearch.prompts.prompt import AnswerWords, Content, Open, Prompt, Sizes, Space, digest
+from promptsearch.prompts.text import TextPrompt, plain
 from promptsearch.tasks.template import Template
 
 

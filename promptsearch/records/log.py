@@ -194,14 +194,19 @@ class RunLog:
         return bool(self._queue) and self._queue[0]["stage"] != "search"
 
     @property
-    def ended_here(self) -> bool:
-        """Whether an earlier process ended the search after as many asks as there are by now."""
-        return self.searched and self._queue[0].get("asks") == self.asks
-
-    @property
     def seconds(self) -> float:
         """Working time of the run in seconds, over all processes that worked on it."""
         return self._before + time.monotonic() - self._start
+
+    def over(self, limit: float | None) -> bool:
+        """Whether the search ends here for its time: now, or as an earlier process ended it.
+
+        Args:
+            limit: The seconds that the run may work; None for any number.
+        """
+        if limit is None or not self.replaying:
+            return limit is not None and self.seconds > limit
+        return self.searched and self._queue[0].get("asks") == self.asks
 
     def ahead(self, count: int) -> list[dict[str, Any]]:
         """The first `count` old lines, which stay where they are.

@@ -110,10 +110,9 @@ class Books:
             proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length), fare
         )
         self.calls = Calls(ledger, self.log, cache, self._known)
-        self._watch, self._guard = watch, Guard()
+        self._watch, self._guard, self._free = watch, Guard(), 0
         self._handed, self._race = white_box, race
         self._rows: dict[tuple[str, str], Row] = {}
-        self._free = 0
 
     def ids(self, examples: ArrayLike) -> ExampleIds:
         """Ids of search examples, checked, see `checked_ids`."""
@@ -131,7 +130,7 @@ class Books:
         for prompt in prompts:
             prompt.check(self.space, self.scorer.white_box)
         new = {p.key: p for p in prompts if (p.key, group) not in self._rows}
-        if self._time_is_over():
+        if self.log.over(self.seconds):
             raise self._time_over()
         self.log.asks += 1
         price = computed = 0
@@ -145,8 +144,7 @@ class Books:
         if new:
             payable = self.prices.payable(list(new.values()), ids)
             if payable and self.seconds is not None and self.log.searched:
-                # An earlier process ended this search for its time and began to select; its log is
-                # of old, and does not say at which ask.
+                # An earlier process ended this search for its time; its old log names no ask.
                 raise self._time_over()
             if payable and self._race and group == "score_on":
                 # A race costs less than all its prompts on all examples, so it finds out itself how
@@ -242,20 +240,13 @@ class Books:
         self.prices.lead_paid.update(saved["lead_paid"])
         for name, met in saved.get("others", {}).items():  # states of old name none
             self.others[name].prices.lead_paid.update(met)
-        self._free = saved["free"]
-        self.log.asks = saved.get("asks", 0)  # states of old name none
+        self._free, self.log.asks = saved["free"], saved.get("asks", 0)  # old states name none
 
     def _known(self, scorer: Scorer, prompts: Sequence[Prompt], ids: ExampleIds) -> Scores | None:
         """What the search has seen of prompts on `score_on`, where this is its scorer."""
         if scorer is not self.scorer or not np.array_equal(ids, self.scored):
             return None
         return Row.joined([self._rows.get((prompt.key, "score_on")) for prompt in prompts])
-
-    def _time_is_over(self) -> bool:
-        """Whether the search ends here for its time: now, or as an earlier process ended it."""
-        if self.seconds is None:
-            return False
-        return self.log.ended_here if self.log.replaying else self.log.seconds > self.seconds
 
     def _time_over(self) -> BudgetExhausted:
         return BudgetExhausted(f"the run's {self.seconds:g} seconds are over")

@@ -22,8 +22,9 @@ from promptsearch.plain.text import read_text
 from promptsearch.plain.toml import read_toml
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import brief
+from promptsearch.study.settings.keys import BYTES
 from promptsearch.study.settings.lines import Lines
-from promptsearch.study.settings.study import BYTES, StudyConfig
+from promptsearch.study.settings.study import StudyConfig
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:

@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from promptsearch.errors import UnknownName
@@ -15,6 +23,8 @@ from promptsearch.tasks.notation import LONGEST_PROMPT
 
 #: The largest whole number of a sensible study.
 MOST = 10**15
+#: What a size of memory is, in messages.
+BYTES = "a number of bytes, such as 8GB"
 
 
 def whole(value: Any) -> Any:
@@ -28,6 +38,13 @@ def _number(value: Any) -> Any:
     """Refuse truth values, as `whole` does."""
     if isinstance(value, bool):
         raise ValueError("a number")
+    return value
+
+
+def _bytes(value: Any) -> Any:
+    """Refuse truth values, as `whole` does."""
+    if isinstance(value, bool):
+        raise ValueError(BYTES)
     return value
 
 
@@ -66,6 +83,7 @@ def one_of(kind: str, known: Sequence[str]) -> BeforeValidator:
 Whole = Annotated[int, BeforeValidator(whole), Field(ge=1, le=MOST)]
 NUMBER = BeforeValidator(_number)
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False), NUMBER]
+Bytes = Annotated[ByteSize, BeforeValidator(_bytes)]
 Name = Annotated[str, BeforeValidator(_name)]
 #: A number of prompt tokens.
 Tokens = Annotated[Whole, Field(le=LONGEST_PROMPT)]

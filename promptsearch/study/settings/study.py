@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AliasChoices,
     BeforeValidator,
-    ByteSize,
     Discriminator,
     Field,
     PrivateAttr,
@@ -26,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from promptsearch.study.settings.execution import ExecutionConfig
 from promptsearch.study.settings.keys import (
     NUMBER,
+    Bytes,
     Keys,
     Name,
     Seconds,
@@ -43,10 +43,7 @@ from promptsearch.study.settings.task import Metric
 
 #: The most seeds, lengths of a sweep, trackers, and runs of a sensible study.
 SEEDS, LENGTHS, TRACKERS, RUNS = 1_000, 100, 20, 100_000
-#: What `memory` is, in messages.
-BYTES = "a number of bytes, such as 8GB"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-DRAWS = ("once", "seed")
+DTYPES, DRAWS = ("auto", "float32", "bfloat16", "float16"), ("once", "seed")
 
 Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], one_of("dtype", DTYPES)]
 Draw = Annotated[Literal["once", "seed"], one_of("draw", DRAWS)]
@@ -69,14 +66,11 @@ def _seeds(value: Any) -> Any:
     return value
 
 
-def _bytes(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError(BYTES)
-    return value
-
-
 def _several(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, Sequence) and len(set(map(str, names))) < len(names):
+        raise ValueError("each tracker once")
+    return names
 
 
 Length = Annotated[
@@ -90,8 +84,7 @@ class StudyConfig(Keys):
     """A whole comparison: strategies x tasks x seeds under equal budgets.
 
     Made by `load_config` from a file or by `parse_config` from a mapping; both say clearly what is
-    wrong. `parse_config(config.model_dump())` gives an equal study, but for `execution`, which no
-    record holds.
+    wrong. `parse_config(config.model_dump())` gives a study that is equal but for `execution`.
     """
 
     name: Name = Field(
@@ -173,7 +166,7 @@ class StudyConfig(Keys):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     device_map: Literal["auto"] | None = Field(None, description="auto: one model on all GPUs")
-    memory: Annotated[ByteSize, BeforeValidator(_bytes)] | None = Field(
+    memory: Bytes | None = Field(
         None,
         gt=0,
         le=2**60,
@@ -303,13 +296,6 @@ class StudyConfig(Keys):
     def _different_lengths(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
             raise ValueError("a whole number of at least 1, or a list of different ones")
-        return value
-
-    @field_validator("track")
-    @classmethod
-    def _different_trackers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("each tracker once")
         return value
 
     @field_validator("transfer", mode="after")
