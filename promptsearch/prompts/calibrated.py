@@ -20,13 +20,8 @@ import torch
 
 from promptsearch.errors import PromptError
 from promptsearch.prompts.numbers import Parts
-<<<<<<< HEAD
-from promptsearch.prompts.prompt import Open, Space, digest, listed, plain
-from promptsearch.prompts.text import TextPrompt
-=======
-from promptsearch.prompts.prompt import digest, listed
+from promptsearch.prompts.prompt import Open, Space, digest, listed
 from promptsearch.prompts.text import TextPrompt, plain
->>>>>>> helper-mend2
 
 
 @dataclass(frozen=True)
