@@ -206,7 +206,7 @@ def measured(pieces: Sequence[Piece], given: Assumptions) -> list[dict[str, Any]
 def main() -> None:
     """Simulate, and write the page, the figure and the numbers."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--study", default="reference-movie-reviews", help="a folder of results/")
+    parser.add_argument("--study", default="reference-capitals", help="a folder of results/")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "scaling")
     asked = parser.parse_args()
     given = Assumptions()

@@ -80,8 +80,7 @@ class Objective:
 
         Raises:
             StrategyError: A prompt is not in the space, or there is none.
-            BudgetExhausted: Not all prompts could be paid. The first ones, as many as could be
-                paid, are scored and in the books.
+            BudgetExhausted: Not all could be paid. The first ones that could are in the books.
         """
         return books_of(self).evaluate(prompts, examples)
 

@@ -90,9 +90,7 @@ def replayed(runs: list[RunRecord], workers: int, share: float) -> tuple[float, 
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-@pytest.mark.parametrize(
-    "name", ["reference-movie-reviews", "reference-capitals", "prompts-and-weights"]
-)
+@pytest.mark.parametrize("name", ["prompt-length", "reference-capitals", "prompts-and-weights"])
 def test_it_is_right_within_a_factor_of_one_and_a_half_after_the_first_tenth(
     name: str, workers: int
 ) -> None:
