@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from promptsearch.export.saved import SavedPrompt, write_saved
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.scoring import Engine
 from promptsearch.scoring.joints import check_joints
+from promptsearch.study.config import load_config
+from promptsearch.study.prepare import prepare
 from promptsearch.tasks.task import Split
 
 pytestmark = pytest.mark.real
@@ -42,6 +45,11 @@ ROWS = [
     )
     for text in texts
 ]
+
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+#: Studies of data that lie beside their file, or of a model that a command makes.
+OTHERS = {"e2e", "prefix-length", "masked-facts"}
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +151,18 @@ def test_a_few_steps_of_prompt_tuning_lower_the_loss(lm, reviews):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for folder in (EXAMPLES, EXAMPLES / "reference", EXAMPLES / "confidence")
+        for path in sorted(folder.glob("*.yaml"))
+        if path.stem not in OTHERS
+    ],
+    ids=lambda path: path.stem,
+)
+def test_each_example_can_begin(lm, path):
+    """Budgets pay for what they have to, and words of the pool join with the text of all data."""
+    prepare(load_config(path), lm)

@@ -773,10 +773,14 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.mark.parametrize(
     "path",
-    sorted([*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("reference/*.yaml")]),
+    sorted(
+        path
+        for folder in (EXAMPLES, EXAMPLES / "reference", EXAMPLES / "confidence")
+        for path in folder.glob("*.yaml")
+    ),
     ids=lambda p: p.stem,
 )
 def test_the_examples_are_right(path: Path) -> None:
     config = load_config(path)
-    assert config.name == path.stem or config.name == f"{path.parent.name}-{path.stem}"
+    assert config.name in (path.stem, f"{path.parent.name}-{path.stem}")
     assert len(entries_of(config)) >= len(config.strategies)  # their options are right, too
