@@ -12,7 +12,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.scoring.decoding import Beams, Ended, Written, decoder, take
 from promptsearch.scoring.filling import fill
 from promptsearch.scoring.growing import growing
-from promptsearch.scoring.halving import in_halves
+from promptsearch.scoring.out_of_memory import in_halves
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.tasks.decoding import Decoding
 

@@ -16,7 +16,7 @@ import torch
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.decoding import Written
 from promptsearch.scoring.forward import run
-from promptsearch.scoring.halving import in_halves
+from promptsearch.scoring.out_of_memory import in_halves
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.ready import InputRow, Library
 from promptsearch.scoring.sharing import PASS_TOKENS

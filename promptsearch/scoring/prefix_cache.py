@@ -13,10 +13,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from promptsearch.errors import ModelError
 from promptsearch.models.attention.keys_values import KeysValues
-from promptsearch.models.device import in_words
-from promptsearch.scoring.forward import ran_out
+from promptsearch.scoring.out_of_memory import in_halves
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V", Tensor, KeysValues)
@@ -87,20 +85,13 @@ class Kept(Generic[K, V]):
         self._found.clear()
 
     def _run(self, items: Sequence[K], run: Callable[[Sequence[K]], list[V]]) -> list[V]:
-        try:
-            found = run(items)
-        except RuntimeError as error:
-            if not ran_out(error):
-                raise
-            if len(items) == 1:
-                raise ModelError(
-                    f"the memory of {in_words(self._devices)} does not hold one row of "
-                    f"{self._size(items[0])} tokens: take a smaller model, a smaller `memory`, or "
-                    "another device"
-                ) from error
-        else:
-            self.computed += sum(map(self._size, items))
-            return found
-        # Out here the error is gone, and with it what it kept in memory.
-        half = len(items) // 2
-        return self._run(items[:half], run) + self._run(items[half:], run)
+        parts = in_halves(run, items, self._devices, self._told)
+        self.computed += sum(map(self._size, items))
+        return [one for part in parts for one in part]
+
+    def _told(self, item: K) -> str:
+        """What an item is, and what to do where memory does not hold it."""
+        return (
+            f"{self._size(item)} tokens: take a smaller model, a smaller `memory`, or another "
+            "device"
+        )
