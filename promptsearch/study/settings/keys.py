@@ -27,25 +27,19 @@ MOST = 10**15
 BYTES = "a number of bytes, such as 8GB"
 
 
-def whole(value: Any) -> Any:
-    """Refuse truth values, which pydantic takes for 0 and 1."""
-    if isinstance(value, bool):
-        raise ValueError("a whole number")
-    return value
+def unflagged(what: str) -> BeforeValidator:
+    """What refuses truth values, which pydantic takes for 0 and 1, before pydantic.
 
+    Args:
+        what: What is expected.
+    """
 
-def _number(value: Any) -> Any:
-    """Refuse truth values, as `whole` does."""
-    if isinstance(value, bool):
-        raise ValueError("a number")
-    return value
+    def check(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(what)
+        return value
 
-
-def _bytes(value: Any) -> Any:
-    """Refuse truth values, as `whole` does."""
-    if isinstance(value, bool):
-        raise ValueError(BYTES)
-    return value
+    return BeforeValidator(check)
 
 
 def _name(value: Any) -> Any:
@@ -80,10 +74,10 @@ def one_of(kind: str, known: Sequence[str]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Whole = Annotated[int, BeforeValidator(whole), Field(ge=1, le=MOST)]
-NUMBER = BeforeValidator(_number)
+WHOLE, NUMBER = unflagged("a whole number"), unflagged("a number")
+Whole = Annotated[int, WHOLE, Field(ge=1, le=MOST)]
 Seconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False), NUMBER]
-Bytes = Annotated[ByteSize, BeforeValidator(_bytes)]
+Bytes = Annotated[ByteSize, unflagged(BYTES)]
 Name = Annotated[str, BeforeValidator(_name)]
 #: A number of prompt tokens.
 Tokens = Annotated[Whole, Field(le=LONGEST_PROMPT)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from promptsearch.study.settings.keys import NUMBER, Keys, Seconds, Whole, whole
+from promptsearch.study.settings.keys import NUMBER, WHOLE, Keys, Seconds, Whole
 
 #: The most models of a sensible study.
 MODELS = 100
@@ -83,7 +83,7 @@ class EndpointConfig(Keys):
         ),
     )
     seconds: Seconds = Field(60, description="the most seconds that an answer may take")
-    retries: Annotated[int, BeforeValidator(whole)] = Field(
+    retries: Annotated[int, WHOLE] = Field(
         5, ge=0, le=1_000, description="how often a request that failed is sent again"
     )
     price: PriceConfig | None = Field(

@@ -32,7 +32,6 @@ from promptsearch.study.settings.keys import (
     Tokens,
     Whole,
     one_of,
-    whole,
 )
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.model import EndpointConfig, Models, OneProposer, ProposerConfig
@@ -43,7 +42,8 @@ from promptsearch.study.settings.task import Metric
 
 #: The most seeds, lengths of a sweep, trackers, and runs of a sensible study.
 SEEDS, LENGTHS, TRACKERS, RUNS = 1_000, 100, 20, 100_000
-DTYPES, DRAWS = ("auto", "float32", "bfloat16", "float16"), ("once", "seed")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+DRAWS = ("once", "seed")
 
 Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], one_of("dtype", DTYPES)]
 Draw = Annotated[Literal["once", "seed"], one_of("draw", DRAWS)]
@@ -182,7 +182,7 @@ class StudyConfig(Keys):
             "processes share the work"
         ),
     )
-    replicas: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(whole)] | None = Field(
+    replicas: Annotated[Whole, Field(le=1_000)] | None = Field(
         None,
         description="how many processes score an ask together, in chunks; left out: one, whole",
     )

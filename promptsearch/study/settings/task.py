@@ -27,12 +27,12 @@ from promptsearch.study.settings.data import (
 from promptsearch.study.settings.keys import (
     MOST,
     NUMBER,
+    WHOLE,
     Keys,
     Name,
     Whole,
     one_of,
     unknown,
-    whole,
 )
 from promptsearch.tasks.answers import field_of
 from promptsearch.tasks.decoding import Decoding
@@ -132,7 +132,7 @@ class DecodingConfig(Keys):
         1.0, description="the share of the probability that tokens are drawn from, at most 1"
     )
     samples: Whole = Field(1, description="how many answers are drawn for each row")
-    seed: Annotated[int, BeforeValidator(whole), Field(ge=0, le=MOST)] = Field(
+    seed: Annotated[int, WHOLE, Field(ge=0, le=MOST)] = Field(
         0, description="the seed of what is drawn"
     )
 
