@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
 from promptsearch.prompts.prompt import Prompt
@@ -34,6 +35,19 @@ class Entry:
     family: str
     source: str | None = None
     shows: bool = False
+
+    def told(self, question: Literal["asks_proposer", "shows_examples", "trains_on"]) -> Any:
+        """What the strategy says of its runs with the options of the row.
+
+        Args:
+            question: The class method that is asked.
+
+        Raises:
+            StrategyError: The method, which may be a stranger's, failed.
+        """
+        options = check_options(self.given.name, self.strategy, self.given.options)
+        with strangers_code(f"{self.strategy.__name__}.{question}"):
+            return getattr(self.strategy, question)(options)
 
 
 def entries_of(config: StudyConfig) -> list[Entry]:
@@ -109,7 +123,7 @@ def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
     for entry in sources_first(found):
         # What is found from a prompt stands where that one does, if it is text, too.
         shows[entry.given.label] = _writes(entry) and (
-            shows[entry.source] if entry.source else _shows(entry)
+            shows[entry.source] if entry.source else bool(entry.told("shows_examples"))
         )
     return [replace(entry, shows=shows[entry.given.label]) for entry in found]
 
@@ -118,13 +132,6 @@ def _writes(entry: Entry) -> bool:
     """Whether all prompts of a strategy are text, of any length."""
     proposed: Iterable[type[Prompt]] = entry.strategy.proposes
     return not any(kind.sized or kind.trained for kind in proposed)
-
-
-def _shows(entry: Entry) -> bool:
-    """Whether a strategy makes its prompts of solved examples."""
-    options = check_options(entry.given.name, entry.strategy, entry.given.options)
-    with strangers_code(f"{entry.strategy.__name__}.shows_examples"):
-        return bool(entry.strategy.shows_examples(options))
 
 
 def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entry]) -> str:

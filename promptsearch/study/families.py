@@ -12,8 +12,6 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import KINDS, placement_of
 from promptsearch.scoring.chat_template import render
-from promptsearch.search.calling import strangers_code
-from promptsearch.search.options import check_options
 from promptsearch.study.entries import Entry
 from promptsearch.study.settings.model import EndpointConfig
 from promptsearch.study.settings.study import StudyConfig
@@ -101,9 +99,7 @@ def check_metrics(lm: TextModel, tasks: Sequence[Task]) -> None:
 
 def asks_proposer(entry: Entry) -> bool:
     """Whether an entry's strategy has texts written."""
-    options = check_options(entry.given.name, entry.strategy, entry.given.options)
-    with strangers_code(f"{entry.strategy.__name__}.asks_proposer"):
-        return bool(entry.strategy.asks_proposer(options))
+    return bool(entry.told("asks_proposer"))
 
 
 #: The message where nobody can answer; takes who asks, the study's model, and what that is.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from promptsearch.errors import StudyError, UnknownName
-from promptsearch.search.calling import strangers_code
-from promptsearch.search.options import check_options
 from promptsearch.study.entries import Entry
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.task import Task
@@ -56,6 +54,4 @@ def check_others(config: StudyConfig, tasks: Sequence[Task], entries: Sequence[E
 
 def _names(entry: Entry) -> list[str]:
     """The names of tasks on which an entry trains, each once."""
-    options = check_options(entry.given.name, entry.strategy, entry.given.options)
-    with strangers_code(f"{entry.strategy.__name__}.trains_on"):
-        return list(dict.fromkeys(map(str, entry.strategy.trains_on(options))))
+    return list(dict.fromkeys(map(str, entry.told("trains_on"))))
