@@ -83,7 +83,7 @@ def read_lm_eval(source: str, folder: Path) -> LmEvalTask:
         "label": "label",
         **scoring.keys,
     }
-    if file.config.num_fewshot:  # two texts of one question differ by what is solved before it
+    if file.config.num_fewshot:
         keys["identity"] = "identity"
     if scoring.choice:
         keys["answers"] = _shared_options(every) or {"field": "options"}
@@ -115,14 +115,15 @@ def _rows(
 ) -> Iterator[Row]:
     for number, document in enumerate(documents, start=1):
         place = f"{name}, document {number}"
-        identity = reading.identity(document, place)
-        if identity in aside:
+        # Only what is solved before a text lets texts of one question differ.
+        own = {"identity": reading.identity(document, place)} if file.config.num_fewshot else {}
+        if own.get("identity") in aside:
             continue
         text = contexts.text(document, place)
         if not scoring.choice:
             answers = reading.answers(document, place)
             labels = [contexts.answer(document, each, place) for each in answers]
-            yield Row({"text": text, "label": labels, "identity": identity}, place)
+            yield Row({"text": text, "label": labels, **own}, place)
             continue
         choices = reading.choices(document, place)
         right = reading.right(document, choices, place)
@@ -130,16 +131,8 @@ def _rows(
         kept = text.rstrip()
         between = text[len(kept) :] + file.config.target_delimiter
         options = [between + choice for choice in choices]
-        yield Row(
-            {
-                "text": kept,
-                "label": right,
-                "options": options,
-                "between": between,
-                "identity": identity,
-            },
-            place,
-        )
+        fields = {"text": kept, "label": right, "options": options, "between": between}
+        yield Row({**fields, **own}, place)
 
 
 def _take_space(file: TaskFile, rows: Sequence[Row], scoring: Scoring) -> bool:
