@@ -204,9 +204,11 @@ class RunLog:
         Args:
             limit: The seconds that the run may work; None for any number.
         """
-        if limit is None or not self.replaying:
-            return limit is not None and self.seconds > limit
-        return self.searched and self._queue[0].get("asks") == self.asks
+        if limit is None:
+            return False
+        if self.replaying:
+            return self.searched and self._queue[0].get("asks") == self.asks
+        return self.seconds > limit
 
     def ahead(self, count: int) -> list[dict[str, Any]]:
         """The first `count` old lines, which stay where they are.

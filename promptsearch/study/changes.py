@@ -72,7 +72,7 @@ def pieces_of(prompt: Prompt, space: PromptSpace, template: Template, lm: TextMo
         template: The template, bound.
         lm: The model, for its tokenizer.
     """
-    words = prompt if prompt.answers is None else getattr(prompt, "words", prompt)
+    words = getattr(prompt, "words", prompt)  # those beside which answer words stand
     pieces: Pieces
     if isinstance(words, HardPrompt):
         pieces = _Tokens(words, space, template, lm)

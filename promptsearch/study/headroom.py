@@ -176,15 +176,15 @@ class _Look:
     def _named(self, arena: Arena) -> dict[str, Prompt]:
         """The controls by what stands in their slots, each once."""
         found: list[Prompt] = [TextPrompt("")]
-        for entry in self._controls:
-            at = self._showing if entry.shows else arena
-            first = self._first(at, entry.given.name, entry.strategy, entry.given.options)
-            self._shown |= set(first) if entry.shows else set()
-            found += first
-        if not any(entry.given.name == _SHOTS for entry in self._controls):
-            shots = {"choose": "random"}
-            first = self._first(self._showing, _SHOTS, find_strategy(_SHOTS), shots)
-            self._shown |= set(first)
+        rows = [
+            (entry.given.name, entry.strategy, entry.given.options, entry.shows)
+            for entry in self._controls
+        ]
+        if not any(name == _SHOTS for name, *_ in rows):
+            rows.append((_SHOTS, find_strategy(_SHOTS), {"choose": "random"}, True))
+        for name, strategy, options, shows in rows:
+            first = self._first(self._showing if shows else arena, name, strategy, options)
+            self._shown |= set(first if shows else ())
             found += first
         names: dict[str, Prompt] = {}
         for each in found:

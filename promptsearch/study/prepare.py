@@ -295,8 +295,8 @@ def _build_arenas(
                     )
                 _check_budget(config, entry, arenas[key])
             # No words of the pool ever stand where solved examples do.
-            same = (task.name, draw, False)
-            _check_joints([a for key, a in arenas.items() if (key.task, *key[3:]) == same])
+            slotted = (task.name, draw, False)
+            _check_joints([a for k, a in arenas.items() if (k.task, k.draw, k.shows) == slotted])
     return arenas, prunings
 
 
