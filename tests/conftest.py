@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import shutil
 import signal
@@ -51,6 +52,13 @@ def own_cache(tmp_path_factory, monkeypatch):
         lambda: tmp_path_factory.mktemp("cache"),
         raising=False,
     )
+
+
+@pytest.fixture(autouse=True)
+def own_loudness():
+    """A test's quiet command leaves the log of later tests as it is."""
+    yield
+    logging.getLogger("promptsearch").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session", autouse=True)

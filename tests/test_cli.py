@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,11 +37,10 @@ strategies:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(STUDY)
-    yield tmp_path
-    logging.getLogger("promptsearch").setLevel(logging.NOTSET)
+    return tmp_path
 
 
 def run(*arguments: str, given: str | None = None) -> Result:

@@ -18,22 +18,11 @@ from promptsearch.report.summary import summarise
 from promptsearch.study.config import parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.testing.rerun import without_times
+from promptsearch.testing.tiny_task import tiny_study as study
 
 SOFT = {"prompt_tuning": {"interval": 2, "batch": 4}}
 WORDS = {"nearest_tokens": {"tries": 4, "start": {"run": "prompt_tuning"}}}
 GREEDY = {"gcg": {"batch": 4, "width": 4, "start": {"run": "random"}}}
-
-
-def study(strategies, **changes):
-    return {
-        "name": "s",
-        "budget": 6_000,
-        "length": 2,
-        "score_on": 8,
-        "seeds": 1,
-        "strategies": strategies,
-        **changes,
-    }
 
 
 def result(folder, label, seed=0):

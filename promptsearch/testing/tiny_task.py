@@ -1,4 +1,4 @@
-"""A tiny task of films, an engine that scores prompts on it, and what a run leaves of one."""
+"""A tiny task of films, a study and an engine for it, and what a run leaves of a prompt."""
 
 from __future__ import annotations
 
@@ -63,6 +63,24 @@ def tiny_task(
             for name, split in task.splits.items()
         },
     )
+
+
+def tiny_study(strategies: Sequence[Any], **changes: Any) -> dict[str, Any]:
+    """The settings of a small study, which is given its model and its task.
+
+    Args:
+        strategies: Its strategies, as a study file has them.
+        changes: Other settings, or other values of these.
+    """
+    return {
+        "name": "s",
+        "budget": 6_000,
+        "length": 2,
+        "score_on": 8,
+        "seeds": 1,
+        "strategies": strategies,
+        **changes,
+    }
 
 
 def tiny_engine(

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from promptsearch.tasks.metrics.metric import Answered, Metric
 from promptsearch.tasks.task import Task
 from promptsearch.testing.rerun import results_of, without_times
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import tiny_study
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
@@ -116,16 +118,7 @@ def text_task(metric="exact_match", metrics=(), **changes):
     return replace(task, decoding=Decoding(tokens=6), **changes)
 
 
-def study(strategies, **changes):
-    return {
-        "name": "s",
-        "budget": 20_000,
-        "length": 2,
-        "score_on": 8,
-        "seeds": 1,
-        "strategies": strategies,
-        **changes,
-    }
+study = partial(tiny_study, budget=20_000)
 
 
 def lines_of(folder):

@@ -13,10 +13,10 @@ from promptsearch.study.entries import entries_of
 from promptsearch.study.headroom import headroom
 from promptsearch.study.prepare import prepare
 from promptsearch.tasks.showing import showing
-from promptsearch.tasks.task import Task
 from promptsearch.tasks.template import Template
 from promptsearch.testing.rerun import results_of
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import tiny_study as study
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
@@ -25,34 +25,14 @@ SHOWING = [
     {"exemplars_nearest": {"shots": 2}},
     {"prune": {"shots": 2}},
 ]
+#: Words that join with the texts of the films, whatever these begin with.
+POOL = ["movie", "film"]
 
 
-def films(template):
-    parts = ["good film", "the story", "I hate", "capital"]
-    rows = [
-        {"text": " ".join(parts[i % 4 :] * (1 + i % 3)) + f" {i}", "label": i % 2}
-        for i in range(120)
-    ]
-    return Task.from_rows(
-        rows,
-        template=template,
-        label="label",
-        answers={0: "bad", 1: "good"},
-        splits={"search": 40, "select": 16, "test": 20},
-        name="films",
-    )
-
-
-def study(strategies, **changes):
-    return {
-        "name": "s",
-        "budget": 6_000,
-        "length": 2,
-        "score_on": 8,
-        "seeds": 1,
-        "strategies": strategies,
-        **changes,
-    }
+@pytest.fixture
+def under(films):
+    """The films under another template."""
+    return lambda template: replace(films, template=Template.parse(template))
 
 
 @pytest.mark.parametrize(
@@ -81,10 +61,10 @@ def test_in_a_chat_the_slot_begins_the_message_of_the_input():
     assert showing(Template.parse(chat[::2])) == Template.parse(chat[::2]), "no field at all"
 
 
-def test_they_score_as_in_the_template_that_has_its_slot_there(tiny, tmp_path):
-    behind, before = films("{text} {prompt} {answer}"), films("{prompt}{text} {answer}")
+def test_they_score_as_in_the_template_that_has_its_slot_there(under, tiny, tmp_path):
+    behind, before = under("{text} {prompt} {answer}"), under("{prompt}{text} {answer}")
     for name, task in (("behind", behind), ("before", before)):
-        compare(study(SHOWING), out=tmp_path / name, model=tiny, task=task)
+        compare(study(SHOWING, pool=POOL), out=tmp_path / name, model=tiny, task=task)
     found, same = results_of(tmp_path / "behind"), results_of(tmp_path / "before")
     for name in found:
         assert found[name]["winner"]["key"] == same[name]["winner"]["key"], name
@@ -99,8 +79,8 @@ def test_they_score_as_in_the_template_that_has_its_slot_there(tiny, tmp_path):
         assert chosen == [("bad", "good")[place] for place in told]
 
 
-def test_all_other_prompts_stand_in_the_slots_of_the_template(tiny, tmp_path):
-    task = films("{text} {prompt} {answer}")
+def test_all_other_prompts_stand_in_the_slots_of_the_template(under, tiny, tmp_path):
+    task = under("{text} {prompt} {answer}")
     rows = ["random", {"manual": {"prompts": ["the"]}}, "prompt_tuning"]
     alone, beside = study(rows), study([*rows, *SHOWING])
     compare(alone, out=tmp_path / "alone", model=tiny, task=task)
@@ -112,9 +92,11 @@ def test_all_other_prompts_stand_in_the_slots_of_the_template(tiny, tmp_path):
         assert saved.template.text == task.template.text
 
 
-def test_words_of_the_pool_need_not_join_with_what_only_examples_stand_before(tiny, tmp_path):
+def test_words_of_the_pool_need_not_join_with_what_only_examples_stand_before(
+    under, tiny, tmp_path
+):
     # " movie" before "ridge" would be cut elsewhere.
-    task = films("ridge {text} {prompt} {answer}")
+    task = under("ridge {text} {prompt} {answer}")
     rows = [{"exemplars": {"shots": 2}}, "random"]
     compare(study(rows, pool=["movie", "the"]), out=tmp_path, model=tiny, task=task)
     assert len(results_of(tmp_path)) == 2
@@ -141,8 +123,8 @@ def test_where_a_run_starts_from_another_one_its_prompts_stand_where_that_one_ha
     }
 
 
-def test_what_starts_from_solved_examples_has_their_texts(tiny, tmp_path):
-    task = films("{text} {prompt} {answer}")
+def test_what_starts_from_solved_examples_has_their_texts(under, tiny, tmp_path):
+    task = under("{text} {prompt} {answer}")
     rows = [{"exemplars": {"shots": 2}}, {"prune": {"start": {"run": "exemplars"}}}]
     compare(study(rows, budget=12_000), out=tmp_path, model=tiny, task=task)
     found = results_of(tmp_path)
@@ -152,8 +134,8 @@ def test_what_starts_from_solved_examples_has_their_texts(tiny, tmp_path):
     assert template.text == "{prompt}{text} {prompt} {answer}"
 
 
-def test_a_look_at_the_room_scores_them_before_the_input(tiny):
-    task = films("{text} {prompt} {answer}")
+def test_a_look_at_the_room_scores_them_before_the_input(under, tiny):
+    task = under("{text} {prompt} {answer}")
     config = parse_config(
         {**study(["random", {"exemplars": {"shots": 2}}]), "model": "m", "task": "films"}
     )
@@ -172,8 +154,8 @@ def test_a_look_at_the_room_scores_them_before_the_input(tiny):
     )
 
 
-def test_without_a_row_of_them_a_look_shows_some_all_the_same(tiny):
-    task = films("{text} {prompt} {answer}")
+def test_without_a_row_of_them_a_look_shows_some_all_the_same(under, tiny):
+    task = under("{text} {prompt} {answer}")
     prepared = prepare(
         parse_config({**study(["random"]), "model": "m", "task": "films"}), tiny, task
     )
@@ -181,8 +163,8 @@ def test_without_a_row_of_them_a_look_shows_some_all_the_same(tiny):
     assert any(name.count(" | ") for name in found.controls)
 
 
-def test_winners_are_carried_over_each_in_its_own_template(tmp_path):
-    task, models = films("{text} {prompt} {answer}"), []
+def test_winners_are_carried_over_each_in_its_own_template(under, tmp_path):
+    task, models = under("{text} {prompt} {answer}"), []
     for name, architecture, width in (("small", "llama", 32), ("large", "gemma3", 48)):
         models.append(str(tmp_path / name))
         for part in tiny_model(architecture, width=width):

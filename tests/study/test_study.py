@@ -28,6 +28,7 @@ from promptsearch.study.execution.lease import held
 from promptsearch.tasks.template import Template
 from promptsearch.testing.doors import doors
 from promptsearch.testing.rerun import results_of, without_times
+from promptsearch.testing.tiny_task import tiny_study as study
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
@@ -75,18 +76,6 @@ EVERY = [
 ]
 #: Durable writes of a run, from its beginning, after which it may be killed.
 MOMENTS = (3, 9)
-
-
-def study(strategies, **changes):
-    return {
-        "name": "s",
-        "budget": 6_000,
-        "length": 2,
-        "score_on": 8,
-        "seeds": 1,
-        "strategies": strategies,
-        **changes,
-    }
 
 
 def log_of(folder):
