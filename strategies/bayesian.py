@@ -122,9 +122,11 @@ class Bayesian(Strategy):
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Remember the losses on the few examples and on all, from which the processes learn."""
         whole = len(evaluation.examples) == len(self.objective.scored)
-        # Not in tokens: the first ask pays for what all later ones share.
-        self._scores += evaluation.losses.size
-        self._whole_scores += evaluation.losses.size if whole else 0
+        # Not in tokens: the first ask pays for what all later ones share. What a race never scored,
+        # since it dropped the prompt before, is NaN.
+        scores = int(np.isfinite(evaluation.losses).sum())
+        self._scores += scores
+        self._whole_scores += scores if whole else 0
         on_all = evaluation.losses.mean(1)  # NaN where a race dropped the prompt, or it failed
         if self._few is None:
             self._few = followers(evaluation.losses[np.isfinite(on_all)], self._count)

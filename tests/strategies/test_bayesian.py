@@ -213,6 +213,23 @@ def test_what_the_first_ask_pays_for_all_keeps_no_prompt_from_being_scored_on_al
     assert whole[0] == 16 and sum(whole[1:]) >= 2
 
 
+def test_prompts_that_a_race_drops_early_do_not_use_up_the_share_of_all_examples():
+    scorer = PlantedScorer("separable", examples=256)
+    objective = scorer.objective(scorer.budget(40), race=True)
+    strategy = Bayesian(objective, seed=0, candidates=100, full=0.3)
+    scores = {True: 0, False: 0}
+    tell = strategy.tell
+
+    def hear(prompts, evaluation):
+        whole = len(evaluation.examples) == len(objective.scored)
+        scores[whole] += np.isfinite(evaluation.losses).sum()
+        tell(prompts, evaluation)
+
+    strategy.tell = hear
+    search(strategy)
+    assert 0.15 < scores[True] / sum(scores.values()) < 0.45
+
+
 class Metric(PlantedScorer):
     """Losses below 0, as where a search follows a metric."""
 
