@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -128,11 +129,15 @@ def evidence(found: Sequence[Case]) -> list[str]:
 
 def _advice(sought: str, own: Sequence[Case]) -> str:
     """What to begin with, and whether to look for room first."""
-    groups = _groups(own)
-    often = [name for name in groups if len(groups[name]) > 1] or list(groups)
-    first = code(min(often, key=lambda name: _order(groups[name])))
-    which = f"{first}, of those with two rows or more" if len(often) < len(groups) else first
-    told = f"**{sought.capitalize()}**: begin with {which}. {_counted(own)}"
+    met = _meetings(own)
+    told = f"**{sought.capitalize()}**: "
+    if often := [name for name in met if len(met[name]) > 1]:
+        first = min(often, key=lambda name: _order(met[name]))
+        told += (
+            f"begin with {code(first)}, ahead in {_ahead(met[first])} meetings with other searches "
+            f"for {sought}. "
+        )
+    told += _counted(own)
     if 2 * sum(case.beats for case in own) < len(own):
         told += "; look first whether there is room, with `promptsearch plan STUDY.yaml --headroom`"
     return f"{told}."
@@ -184,24 +189,51 @@ def _groups(own: Sequence[Case]) -> dict[str, list[Case]]:
     return groups
 
 
-def _order(some: Sequence[Case]) -> tuple[float, float]:
-    """What strategies are ordered by, the best first: how often they beat, then their gain."""
-    return -float(np.mean([case.beats for case in some])), -np.nan_to_num(_gain(some), nan=-np.inf)
+def _meetings(own: Sequence[Case]) -> dict[str, list[float]]:
+    """What each strategy reached against each other one, in the tasks of studies that both had.
+
+    Rows of unlike tasks do not compare: some tasks have more to gain than others.
+
+    Args:
+        own: Cases of one kind of search.
+
+    Returns:
+        For each strategy, 1 for each row of another one in the same task that has a lower test
+        metric, 0 for each with a higher one, and a half where both are level.
+    """
+    met: dict[str, list[float]] = {case.strategy: [] for case in own}
+    for one, other in permutations(own, 2):
+        same = (one.study, one.model, one.task) == (other.study, other.model, other.task)
+        if same and one.strategy != other.strategy:
+            met[one.strategy].append((float(np.sign(one.score - other.score)) + 1) / 2)
+    return met
+
+
+def _order(met: Sequence[float]) -> tuple[float, int]:
+    """What strategies are ordered by, the best first: the share of meetings, and their number."""
+    return -float(np.mean(met)) if met else np.inf, -len(met)
+
+
+def _ahead(met: Sequence[float]) -> str:
+    """In how many of its meetings a strategy was ahead."""
+    return f"{sum(met):g} of {len(met)}"
 
 
 def _by_strategy(own: Sequence[Case]) -> list[str]:
-    groups = _groups(own)
+    groups, met = _groups(own), _meetings(own)
     rows = [
         [
             code(name, in_table=True),
             str(len(groups[name])),
+            _ahead(met[name]) if met[name] else "",
             percent(float(np.mean([case.beats for case in groups[name]]))),
             _points(groups[name]),
             short(float(np.median([case.tokens for case in groups[name]]))),
         ]
-        for name in sorted(groups, key=lambda name: _order(groups[name]))
+        for name in sorted(groups, key=lambda name: _order(met[name]))
     ]
-    heads = ["strategy", "rows", "beat the control", "mean gain, points", "tokens of a run"]
+    heads = ["strategy", "rows", "ahead of others", "beat the control", "mean gain, points"]
+    heads.append("tokens of a run")
     return table_lines(heads, rows)
 
 

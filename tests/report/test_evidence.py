@@ -28,26 +28,50 @@ def test_rows_are_counted_against_the_best_control(studies):
     assert sum(case.best for case in found.values()) == 2  # of words, and of vectors
 
 
-def test_the_page_counts_them_and_says_where_to_look_first(studies, make_study):
+def renamed(found, name, **changes):
+    return [replace(case, study=name, **changes) for case in found]
+
+
+def test_the_page_counts_them_and_says_where_to_look_first(studies):
     _, results = studies
-    found = cases([results, results])
-    page = "\n".join(evidence(found))
-    beat = sum(case.beats for case in found if case.sought == "vectors")
-    assert f"begin with `p_tuning`. Of 4 rows, {beat} beat the best control" in page
-    assert "| `p_tuning` | 2 | 100 % |" in page and "## Changed weights" not in page
+    found = cases([results])
+    both = [*found, *renamed(found, "again")]
+    page = "\n".join(evidence(both))
+    vectors = [case for case in found if case.sought == "vectors"]
+    beat = 2 * sum(case.beats for case in vectors)
+    first = max(vectors, key=lambda case: case.score).strategy
+    ahead = f"begin with `{first}`, ahead in 2 of 2 meetings with other searches for vectors"
+    assert f"{ahead}. Of 4 rows, {beat} beat the best control" in page
+    assert f"| `{first}` | 2 | 2 of 2 | 100 % |" in page and "## Changed weights" not in page
     words = [case for case in found if case.sought == "words"]
     few = 2 * sum(case.beats for case in words) < len(words)
     assert ("`promptsearch plan STUDY.yaml --headroom`" in page) == few
     alone = [case for case in found if case.strategy == "random"]
-    told = "look first whether there is room" in "\n".join(evidence(alone))
-    assert told == (not alone[0].beats)
+    told = "\n".join(evidence(alone))
+    assert ("look first whether there is room" in told) == (not alone[0].beats)
+    assert "begin with" not in told  # it met no other search
+
+
+def test_strategies_are_compared_within_tasks_alone(studies):
+    """One that ran alone where nothing could be gained, or all, is neither worse nor better."""
+    _, results = studies
+    one = next(case for case in cases([results]) if case.sought == "vectors")
+    shared = [
+        replace(one, study=study, strategy=name, score=score, gain=score - one.level)
+        for study in ("a", "b")
+        for name, score in [("good", 0.7), ("level", 0.7), ("bad", 0.6)]
+    ]
+    alone = [replace(one, study=study, strategy="bad", score=0.9, gain=0.4) for study in "cd"]
+    page = "\n".join(evidence([*shared, *alone]))
+    assert "begin with `good`, ahead in 3 of 4 meetings" in page
+    assert "| `level` | 2 | 3 of 4 |" in page and "| `bad` | 4 | 0 of 4 |" in page
 
 
 def test_a_gain_without_a_measure_is_blank(studies):
     _, results = studies
     found = [replace(case, gain=None) for case in cases([results])]
     page = "\n".join(evidence(found))
-    assert "nan" not in page and "| `p_tuning` | 1 | 100 % |  |" in page
+    assert "nan" not in page and "of 1 | 100 % |  |" in page
 
 
 def test_a_study_without_a_control_tells_nothing(make_study):
