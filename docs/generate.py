@@ -24,6 +24,7 @@ from promptsearch.search.listing import known_strategies
 from promptsearch.search.options import options_of
 from promptsearch.search.plugins import find_strategy
 from promptsearch.study.config import config_schema
+from promptsearch.study.settings.strategy import ROW_KEYS
 from promptsearch.tasks.task import Task, builtin_tasks
 
 HERE = Path(__file__).parent
@@ -62,12 +63,26 @@ def study_file() -> str:
         "",
         (
             "YAML, TOML or JSON. `promptsearch schema` prints the JSON Schema, which editors read "
-            "to complete and check."
+            "to complete and check. `models` is another spelling of `model`, and `tasks` of "
+            "`task`: either takes one or a list."
         ),
         "",
         *_keys(
             {k: v for k, v in schema["properties"].items() if k not in ("tasks", "models")},
             ["model", *schema["required"]],
+        ),
+        "## Keys of a row",
+        "",
+        (
+            "Each row under `strategies` is a strategy's name, or that name with options, such as "
+            "`evolution: {label: small, population: 8}`. Beside the options of the strategy "
+            "({doc}`strategies`) it may have:"
+        ),
+        "",
+        *(
+            line
+            for key, (_, default, text) in ROW_KEYS.items()
+            for line in (f"`{key}`", f": {text[0].lower()}{text[1:-1]}; left out: {default}", "")
         ),
     ]
     titles = {

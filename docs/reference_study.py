@@ -120,7 +120,7 @@ def _scores(tasks: Sequence[TaskSummary]) -> list[str]:
 
 
 def _half(row: Row) -> str:
-    half = (row.metric.high - row.metric.low) / 2
+    half = row.metric.half
     return number(half) if np.isfinite(half) else "?"
 
 

@@ -224,7 +224,9 @@ def test_a_row_starts_from_the_winner_of_another_task(tiny, tmp_path, killed_at)
 
 def test_what_does_not_fit_from_task_to_task_is_refused(tiny, tmp_path):
     spot = {"prompt_tuning": {"label": "spot", "start": {"run": "prompt_tuning", "task": "turnd"}}}
-    with pytest.raises(UnknownName, match="from which 'spot' could start.* Did you mean 'turned'"):
+    with pytest.raises(
+        UnknownName, match="unknown task under 'start' of 'spot': 'turnd'. Did you mean 'turned'"
+    ):
         compare(of_two_tasks(tmp_path, [spot, SOFT]), out=tmp_path / "a", model=tiny)
     spot["prompt_tuning"]["start"]["task"] = "turned"
     given = of_two_tasks(tmp_path, [spot, SOFT], "{prompt:3} {text} It was {answer}")

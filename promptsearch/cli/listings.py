@@ -63,32 +63,19 @@ def _imported(name: str) -> tuple[str, str, str]:
 def _options(name: str, strategy: type[Strategy]) -> Table:
     """A row for each option: the strategy's own, then those that every row of a study has."""
     from promptsearch.search.options import options_of
+    from promptsearch.study.settings.strategy import ROW_KEYS
 
     table = Table("option", "type", "default", "meaning", box=None)
     for option in options_of(strategy):
         default = "(required)" if option.required else repr(option.default)
         table.add_row(option.name, option.type, default, option.text)
-    table.add_row(
-        "label",
-        "str",
-        repr(name.rpartition(":")[2]),
-        "Names its runs in the study's folder and report.",
-    )
-    table.add_row("length", "int", "the study's", "Prompt tokens.")
-    if strategy.starts_from:
-        kinds = " or ".join(sorted(kind.__name__ for kind in strategy.starts_from))
-        table.add_row(
-            "start",
-            "{run: LABEL}",
-            "none",
-            f"Begin at the winner of another row, a {kinds}; its tokens come on the bill.",
-        )
-    table.add_row(
-        "budget",
-        "int",
-        "the study's",
-        "LM tokens per run; a row with its own is not ranked among the others.",
-    )
+    for key, (kind, default, text) in ROW_KEYS.items():
+        if key != "start":
+            shown = repr(name.rpartition(":")[2]) if key == "label" else default
+            table.add_row(key, kind, shown, text)
+        elif strategy.starts_from:
+            kinds = " or ".join(sorted(kind.__name__ for kind in strategy.starts_from))
+            table.add_row(key, kind, default, f"{text} It must be a {kinds}.")
     return table
 
 

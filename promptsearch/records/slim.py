@@ -66,6 +66,17 @@ def write_slim(runs: Sequence[RunRecord | FailedRecord], command: str, folder: P
     write_record(folder / SLIM, "slim", {"command": command, "files": sums})
 
 
+def command_of(folder: Path) -> str:
+    """The command that makes the study of a slim record again; empty where there is none.
+
+    Raises:
+        RecordError: The file that names it is damaged, or of another version.
+    """
+    if not exists(folder / SLIM):
+        return ""
+    return str(read_record(folder / SLIM, "slim", _REMEDY).get("command", ""))
+
+
 def read_slim(folder: Path) -> list[dict[str, Any]]:
     """Read the runs of a slim record; empty where the folder holds none.
 

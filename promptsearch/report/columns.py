@@ -29,7 +29,8 @@ _ALWAYS = {
     ),
     "seconds": "wall-clock time of a run, mean over seeds",
     "access": (
-        "what the strategy needs of the LM: scores (black box), gradients (white box) or weights"
+        "what the strategy needs of the LM: scores (black box), logits of all words, gradients "
+        "(white box) or weights"
     ),
     "prompt": (
         "of the seed with the least loss on the select split; ␣ is a space at an end or one of "

@@ -129,13 +129,15 @@ def evidence(found: Sequence[Case]) -> list[str]:
 
 def _advice(sought: str, own: Sequence[Case]) -> str:
     """What to begin with, and whether to look for room first."""
-    met = _meetings(own)
+    groups, met = _groups(own), _meetings(own)
+    often = [name for name in met if len({(c.study, c.model, c.task) for c in groups[name]}) > 1]
     told = f"**{sought.capitalize()}**: "
-    if often := [name for name in met if len(met[name]) > 1]:
-        first = min(often, key=lambda name: _order(met[name]))
+    if some := [name for name in often or met if met[name]]:
+        first = min(some, key=lambda name: _order(met[name]))
+        of = ", of those with two tasks or more" if len(often) < len(met) else ""
         told += (
-            f"begin with {code(first)}, ahead in {_ahead(met[first])} meetings with other searches "
-            f"for {sought}. "
+            f"begin with {code(first)}{of}: it is ahead in {_ahead(met[first])} meetings with "
+            f"other searches for {sought}. "
         )
     told += _counted(own)
     if 2 * sum(case.beats for case in own) < len(own):

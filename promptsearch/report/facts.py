@@ -10,6 +10,7 @@ from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.scheme import scheme_named
 from promptsearch.plain.yaml import write_yaml
 from promptsearch.records.results import Results
+from promptsearch.records.slim import command_of
 from promptsearch.records.study import ModelRecord, StudyRecord, TaskRecord
 from promptsearch.report.notation import number, visible
 
@@ -74,7 +75,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         (
             "Budget",
             f"{study.budget:,} LM tokens a run{limit}; "
-            f"{study.score_on} search examples an evaluation{race}",
+            f"{_scored_on(study)} search examples an evaluation{race}",
         ),
         *_proposer(study),
         *_aims(study),
@@ -97,8 +98,20 @@ def facts(results: Results) -> list[tuple[str, str]]:
             ("Made beside with", ", ".join(f"{key} {value}" for key, value in other.items()))
             for other in study.mixed
         ),
-        ("Command", f"promptsearch compare study.yaml --out {results.folder.resolve().name}"),
+        (
+            "Command",
+            command_of(results.folder)
+            or f"promptsearch compare study.yaml --out {results.folder.resolve().name}",
+        ),
     ]
+
+
+def _scored_on(study: StudyRecord) -> str:
+    """The examples of an evaluation: a task with few search examples has fewer than asked for."""
+    counts = {name: task.score_on for name, task in study.tasks.items()}
+    if len(set(counts.values())) == 1:
+        return str(next(iter(counts.values())))
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def bars(info: TaskRecord) -> str:

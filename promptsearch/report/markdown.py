@@ -273,6 +273,8 @@ def _cells(row: Row, regret: bool, task: TaskSummary) -> list[str]:
         if row.reference
         else ""
         if best.searches
+        else " (control)"
+        if row.control
         else " (does not search)"
     )
     brought = f" of its own, {whole(row.brought)} brought" if row.brought else ""

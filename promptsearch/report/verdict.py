@@ -110,8 +110,8 @@ def _unseen(ahead: Sequence[Sample]) -> str:
         return ""
     share = percent(cannot_exclude(min(seeds)))
     return (
-        f" What none of {min(seeds)} seeds showed, such as a run that fails, may still befall up "
-        f"to {share} of such runs."
+        f" With {min(seeds)} seeds, up to {share} of further runs may still do what none of these "
+        "did, such as fail."
     )
 
 

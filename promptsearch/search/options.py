@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from promptsearch.errors import OptionError, StrategyError, UnknownName
+from promptsearch.plain.expected import expected
 from promptsearch.printable import brief
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _complaint(error: ValidationError, strategy: type[Strategy], options: Mappin
         return f": '{where}' must be a finite number, got {given}"
     if limit := _BROKEN.get(found["type"]):
         return f": '{where}' must be {_LIMITS[limit]} {_number(found['ctx'][limit])}, got {given}"
-    return f", option '{where}': {found['msg']}, got {given}"
+    return f", option '{where}': expected {expected(found)}, got {given}"
 
 
 def _parameters(strategy: type[Strategy]) -> dict[str, inspect.Parameter]:

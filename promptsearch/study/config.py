@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from promptsearch.errors import StudyError
+from promptsearch.plain.expected import expected
 from promptsearch.plain.json import read_json
 from promptsearch.plain.limits import CHARACTERS, DEPTH, TOO_DEEP, TOO_LONG, KeyPath, check_plain
 from promptsearch.plain.names import as_name
@@ -22,7 +23,6 @@ from promptsearch.plain.text import read_text
 from promptsearch.plain.toml import read_toml
 from promptsearch.plain.yaml import read_yaml
 from promptsearch.printable import brief
-from promptsearch.study.settings.keys import BYTES
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.study import StudyConfig
 
@@ -166,29 +166,6 @@ def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
     return path, told
 
 
-_EXPECTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "string_type": "text (in quotes where it looks like something else)",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "greater_than_equal": "at least {ge}",
-    "greater_than": "more than {gt}",
-    "less_than_equal": "at most {le}",
-    "int_parsing_size": "a whole number",
-    "byte_size": BYTES,
-    "finite_number": "a finite number",
-    "too_short": "at least {min_length} of them",
-    "too_long": "at most {max_length} of them",
-    "string_too_long": "at most {max_length} characters",
-}
-
-
 def _complaint(error: ValidationError, data: Mapping[str, Any], lines: Lines) -> str:
     """The first error as one message: where, what was found, what was expected."""
     first = error.errors()[0]
@@ -198,12 +175,8 @@ def _complaint(error: ValidationError, data: Mapping[str, Any], lines: Lines) ->
     name = ".".join(map(str, path))
     if "text" in context:  # a message of our own, whole
         return f"{where}, in {name}: {context['text']}" if name else f"{where}: {context['text']}"
-    expected = (
-        str(context["error"])
-        if "error" in context
-        else _EXPECTED.get(first["type"], first["msg"]).format(**context)
-    )
-    return f"{where}: {name} is {_found(first['input'])}; expected {expected}."
+    wanted = str(context["error"]) if "error" in context else expected(first)
+    return f"{where}: {name} is {_found(first['input'])}; expected {wanted}."
 
 
 def _as_written(loc: Sequence[int | str], data: Any) -> KeyPath:

@@ -142,6 +142,11 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
         UnknownName: There is no such entry.
     """
     label, strategy = entry.given.label, entry.given.name
+    if not entry.strategy.starts_from:
+        raise StudyError(
+            f"'{label}' cannot start from '{name}': the strategy '{strategy}' starts "
+            "from no other run"
+        )
     named = [
         other
         for other in entries
@@ -151,15 +156,10 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
     ]
     if not named:
         others = [other.family for other in entries if other != entry]
-        raise UnknownName(f"run of the study, from which '{label}' could start", name, others)
+        raise UnknownName(f"run under 'start' of '{label}':", name, others)
     source = named[0]
     if source == entry:
         raise StudyError(f"'{label}' names itself under 'start': name the run of another row")
-    if not entry.strategy.starts_from:
-        raise StudyError(
-            f"'{label}' cannot start from '{name}': the strategy '{strategy}' starts "
-            "from no other run"
-        )
     if not entry.strategy.starts_from & source.strategy.proposes:
         can, has = (
             ", ".join(sorted(kind.__name__ for kind in kinds))

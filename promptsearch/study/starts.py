@@ -64,7 +64,7 @@ def check_starts(config: StudyConfig, tasks: Sequence[Task], entries: Sequence[E
             continue
         if given.task not in by_name:
             raise UnknownName(
-                f"task of the study, from which '{entry.given.label}' could start",
+                f"task under 'start' of '{entry.given.label}':",
                 given.task,
                 list(by_name),
             )

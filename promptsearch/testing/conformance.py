@@ -35,7 +35,7 @@ from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options, options_of
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.strategy import Access, Ask, Strategy
-from promptsearch.study.settings.strategy import RESERVED
+from promptsearch.study.settings.strategy import ROW_KEYS
 from promptsearch.testing.doors import doors
 from promptsearch.testing.landscape import Kind
 from promptsearch.testing.planted import PlantedScorer
@@ -94,7 +94,7 @@ class StrategyConformance:
     def test_every_option_is_documented(self) -> None:
         """`promptsearch strategies NAME` shows these texts; some names belong to the study file."""
         for option in options_of(self.strategy):
-            assert option.name not in RESERVED, (
+            assert option.name not in ROW_KEYS, (
                 f"'{option.name}' is a key that the core reads: give the option of {self._name} "
                 "another name"
             )

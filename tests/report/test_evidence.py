@@ -40,7 +40,7 @@ def test_the_page_counts_them_and_says_where_to_look_first(studies):
     vectors = [case for case in found if case.sought == "vectors"]
     beat = 2 * sum(case.beats for case in vectors)
     first = max(vectors, key=lambda case: case.score).strategy
-    ahead = f"begin with `{first}`, ahead in 2 of 2 meetings with other searches for vectors"
+    ahead = f"begin with `{first}`: it is ahead in 2 of 2 meetings with other searches for vectors"
     assert f"{ahead}. Of 4 rows, {beat} beat the best control" in page
     assert f"| `{first}` | 2 | 2 of 2 | 100 % |" in page and "## Changed weights" not in page
     words = [case for case in found if case.sought == "words"]
@@ -62,8 +62,11 @@ def test_strategies_are_compared_within_tasks_alone(studies):
         for name, score in [("good", 0.7), ("level", 0.7), ("bad", 0.6)]
     ]
     alone = [replace(one, study=study, strategy="bad", score=0.9, gain=0.4) for study in "cd"]
+    once = replace(one, study="a", strategy="lucky", score=0.8)
+    page = "\n".join(evidence([*shared, *alone, once]))
+    assert "begin with `good`, of those with two tasks or more: it is ahead in 3 of 5" in page
     page = "\n".join(evidence([*shared, *alone]))
-    assert "begin with `good`, ahead in 3 of 4 meetings" in page
+    assert "begin with `good`: it is ahead in 3 of 4 meetings" in page
     assert "| `level` | 2 | 3 of 4 |" in page and "| `bad` | 4 | 0 of 4 |" in page
 
 

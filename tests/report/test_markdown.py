@@ -36,7 +36,7 @@ def test_every_row_has_every_column(page):
     table = cells(render(page))
     assert table[0] == ["strategy", "accuracy", "test loss", "gap", "tokens", "seconds", "access"]
     assert [row[0] for row in table[1:7]] == [
-        "p_tuning", "prompt_tuning", "evolution", "optuna", "random", "manual (does not search)",
+        "p_tuning", "prompt_tuning", "evolution", "optuna", "random", "manual (control)",
     ]  # fmt: skip
     assert all(len(row) == 7 for row in table[1:7])
     assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\]", table[1][1])

@@ -33,8 +33,8 @@ def test_a_winner_is_named_with_its_margin():
         "random (p = "
     )
     assert said.endswith(
-        " at most, each of the 2 others tested by itself). What none of 3 seeds showed, such as a "
-        "run that fails, may still befall up to 63 % of such runs."
+        " at most, each of the 2 others tested by itself). With 3 seeds, up to 63 % of further "
+        "runs may still do what none of these did, such as fail."
     )
 
 
@@ -196,7 +196,7 @@ def test_what_beats_the_control_is_said_first_with_what_its_seeds_cannot_exclude
     said = verdict(samples, Scale("accuracy"), against=found)
     assert said.startswith("Of the searches for vectors, p_tuning beats the best control, manual")
     assert "; all chosen by select accuracy. The data cannot tell who wins: " in said
-    assert "What none of 5 seeds showed" in said and "up to 45 % of such runs." in said
+    assert "With 5 seeds, up to 45 % of further runs may still do what none of these did" in said
 
 
 def test_without_a_control_or_without_anything_beside_it_nothing_is_held_against_it():

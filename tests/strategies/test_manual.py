@@ -53,7 +53,7 @@ def test_nothing_to_score_is_refused():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"prompts": "text"}, "valid list"), ({"empty": "perhaps"}, "valid boolean")],
+    [({"prompts": "text"}, "expected a list"), ({"empty": "perhaps"}, "expected true or false")],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):

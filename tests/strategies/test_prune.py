@@ -267,7 +267,7 @@ def test_it_goes_on_where_all_beginnings_fail(method):
     [
         ({"shots": 99}, "99 shots were asked for, but only 16 examples are not scored on"),
         ({"prompts": ["w1", " "]}, "one of the 'prompts' is empty: give texts to delete tokens of"),
-        ({"method": "steepest"}, "option 'method': Input should be 'evolution' or 'greedy', got"),
+        ({"method": "steepest"}, "option 'method': expected 'evolution' or 'greedy', got"),
         ({"threshold": -1.0}, "'threshold' must be at least 0"),
     ],
 )

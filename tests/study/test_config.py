@@ -460,6 +460,14 @@ WRONG = {
         STUDY + "pool: {words: 5, influence: -1}\n",
         "study.yaml, line 16: pool.influence is -1; expected at least 1.",
     ),
+    "unknown bytes": (
+        STUDY + "memory: 8 gigs\n",
+        "study.yaml, line 16: memory is '8 gigs'; expected a number of bytes, such as 8GB.",
+    ),
+    "one of two": (
+        STUDY + "select_by: f1\n",
+        "study.yaml, line 16: select_by is 'f1'; expected 'loss' or 'metric'.",
+    ),
     "pool of none": (STUDY + "pool: 0\n", "study.yaml, line 16: pool is 0; expected at least 1."),
     "task that is a number": (
         STUDY[: STUDY.index("task:")] + "task: 5\n" + STUDY[STUDY.index("length:") :],

@@ -18,13 +18,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from promptsearch.errors import UnknownName
+from promptsearch.plain.expected import BYTES
 from promptsearch.plain.names import NAME, TAKEN
 from promptsearch.tasks.notation import LONGEST_PROMPT
 
 #: The largest whole number of a sensible study.
 MOST = 10**15
-#: What a size of memory is, in messages.
-BYTES = "a number of bytes, such as 8GB"
 
 
 def unflagged(what: str) -> BeforeValidator:

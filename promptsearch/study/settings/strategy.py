@@ -10,8 +10,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serial
 from promptsearch.plain.names import as_name
 from promptsearch.study.settings.keys import Keys, Name, Tokens, Whole
 
-#: Keys among a strategy's options that the core reads; the rest belongs to the strategy.
-RESERVED = ("label", "length", "budget", "seeds", "start")
+#: Keys among a strategy's options that the core reads, the rest belongs to the strategy: key ->
+#: type, default, meaning.
+ROW_KEYS: dict[str, tuple[str, str, str]] = {
+    "label": ("str", "the name", "Names its runs in the study's folder and report."),
+    "length": ("int", "the study's", "Prompt tokens."),
+    "budget": (
+        "int",
+        "the study's",
+        "LM tokens per run; a row with its own is not ranked among the others.",
+    ),
+    "seeds": ("int", "the study's", "How many of the study's seeds it runs with, the first ones."),
+    "start": (
+        "{run: LABEL}",
+        "none",
+        "Begin at the winner of another row; its tokens come on the bill.",
+    ),
+}
 
 
 class Start(Keys):
@@ -60,7 +75,7 @@ class StrategyConfig(BaseModel):
 
     @model_serializer
     def _as_in_a_file(self) -> dict[str, dict[str, Any]]:
-        own = {key: getattr(self, key) for key in RESERVED if getattr(self, key) is not None}
+        own = {key: getattr(self, key) for key in ROW_KEYS if getattr(self, key) is not None}
         return {self.name: {**own, **self.options}}
 
 
@@ -79,8 +94,8 @@ def _strategy(value: Any) -> Any:
         given is None or (isinstance(given, Mapping) and all(isinstance(key, str) for key in given))
     ):
         raise ValueError(f"the options of '{name}' as a mapping: {{OPTION: VALUE}}")
-    options = {key: option for key, option in (given or {}).items() if key not in RESERVED}
-    own = {key: given[key] for key in RESERVED if given and key in given}
+    options = {key: option for key, option in (given or {}).items() if key not in ROW_KEYS}
+    own = {key: given[key] for key in ROW_KEYS if given and key in given}
     return {
         "name": name,
         "label": as_name(name.rpartition(":")[2], "strategy"),

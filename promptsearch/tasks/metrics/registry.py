@@ -18,6 +18,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 from promptsearch.errors import PromptSearchError, TaskError, UnknownName
 from promptsearch.importing import load_named, strangers
+from promptsearch.plain.expected import expected
 from promptsearch.printable import brief
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def _checked(name: str, kind: type[Metric], options: Mapping[str, Any]) -> dict[
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         got = "" if first["type"] == "missing" else f", got {brief(first['input'])}"
-        raise TaskError(f"the metric '{name}', option '{where}': {first['msg']}{got}") from error
+        told = "it must be given" if first["type"] == "missing" else f"expected {expected(first)}"
+        raise TaskError(f"the metric '{name}', option '{where}': {told}{got}") from error
     return {key: getattr(made, key) for key in parameters}
 
 
