@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import time
 import pytest
 
 from promptsearch import compare
-from promptsearch.errors import StudyError
+from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.study.execution.lease import LEASES, held
 from promptsearch.testing.rerun import results_of, without_times
 
@@ -150,6 +151,18 @@ def test_a_cell_that_another_process_makes_is_waited_for(study, alone, tmp_path,
     thread.join()
     assert f"{name}: waiting for process {os.getpid()}" in caplog.text
     assert without_times(results_of(tmp_path)) == alone
+
+
+def test_why_a_worker_cannot_begin_is_said(home, tmp_path):
+    """What the study's own process has read may be gone when its workers look."""
+    there = shutil.copytree(home, tmp_path / "home")
+
+    def spoil(progress):
+        if progress.message.startswith("starting"):
+            (there / "rows.jsonl").unlink()
+
+    with pytest.raises(PromptSearchError, match=r"rows\.jsonl"):
+        compare(there / "study.yaml", out=tmp_path / "out", workers=1, progress=spoil)
 
 
 def test_what_workers_cannot_do_is_said(study, tmp_path, tiny, films):

@@ -9,9 +9,7 @@ whole.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -35,7 +33,7 @@ from promptsearch.study.execution.fleet import differing
 from promptsearch.study.execution.processes import on_gpu
 from promptsearch.study.execution.scores_wire import read_scores
 from promptsearch.study.execution.spread import Spread
-from promptsearch.study.execution.wire import Order, heard, made_error
+from promptsearch.study.execution.wire import Order, made_error
 from promptsearch.study.share import check_room, cores
 
 log = logging.getLogger(__name__)
@@ -196,17 +194,17 @@ class Replicas:
 
     # What follows is called in the thread that hears a replica.
 
-    def _hear(self, child: Child, line: str | None) -> None:
+    def _hear(self, child: Child, kind: str, content: Any) -> None:
         with self._changed:
             if self._over:
                 return
-            if line is None:
+            if kind == "died":
                 self._bury(child)
             else:
                 try:
-                    self._take(child, *heard(line))
+                    self._take(child, kind, content)
                 except (KeyError, ValueError, TypeError):  # it is no replica that is well
-                    os.kill(child.pid, signal.SIGKILL)
+                    child.kill()
             self._changed.notify_all()
 
     def _take(self, child: Child, kind: str, content: Any) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from promptsearch.errors import PromptSearchError
-from promptsearch.study.execution.wire import Order, heard, send, told_error
+from promptsearch.study.execution.wire import Order, heard, send, told_end
 
 
 class _Telling(logging.Handler):
@@ -60,7 +60,7 @@ def main() -> None:
     try:
         cells, cache, shown = _prepared(order, tell)
     except PromptSearchError as error:
-        tell("ended", {"cell": None, "error": told_error(error)})
+        tell("ended", told_end(error))
         return
     logger = logging.getLogger("promptsearch")
     logger.addHandler(_Telling(out, lock))
@@ -70,16 +70,14 @@ def main() -> None:
 
     while True:
         name = work.get()
-        ended: dict[str, Any] = {"cell": name, "error": None, "held": None}
         try:
             with held(Path(order.folder), name) as other:
                 if other is None:
                     cells[name].execute(cache)
-                else:
-                    ended["held"] = str(other)
+            end = told_end(held=other)
         except PromptSearchError as error:
-            ended["error"] = told_error(error)
-        tell("ended", ended)
+            end = told_end(error)
+        tell("ended", end)
 
 
 def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, str]]:
