@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import queue
+import subprocess
+import sys
 
 import pytest
 
@@ -58,3 +60,24 @@ def test_death_is_told_though_nobody_could_hear_what_was_said(tmp_path, monkeypa
     child.listen(hear)
     assert [heard.get(timeout=20), heard.get(timeout=20)] == ["ready", "died"]
     child.end()
+
+
+HEARING = """
+import queue
+from contextlib import ExitStack
+from promptsearch.study.execution import replica, worker
+from promptsearch.study.execution.wire import Order
+replicas = ExitStack()
+replicas.callback(print, "ended", flush=True)
+work, order = queue.SimpleQueue(), Order({}, "", "", 1, 1, [])
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [("replica._hear(work)", ""), ("worker._hear(work, order, replicas)", "ended\n")],
+)
+def test_a_child_ends_where_the_study_was_killed_in_the_middle_of_a_line(call, said):
+    command = [sys.executable, "-c", f"{HEARING}{call}"]
+    done = subprocess.run(command, input='["cell", "a/b/se', capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, said)
