@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from promptsearch.errors import ModelError
+from promptsearch.files import remove
 from promptsearch.models.shortened import shorten
 
 NAME = "smollm2-135m-instruct"
@@ -85,9 +86,12 @@ def _made(name: str, make: Callable[[Path], None]) -> Path:
     """
     folder = cache_folder() / name
     folder.parent.mkdir(parents=True, exist_ok=True)
+    begun = f"{name}.part-"
     with FileLock(str(folder) + ".lock"):
         if not (folder / "config.json").exists():
-            with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
+            for left in folder.parent.glob(f"{begun}*"):  # whoever made it was killed
+                remove(left)
+            with tempfile.TemporaryDirectory(prefix=begun, dir=folder.parent) as aside:
                 make(Path(aside) / "made")
                 (Path(aside) / "made").rename(folder)
     return folder

@@ -179,7 +179,9 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
             f"{other}: give both the same length"
         )
     own, other = (each.given.seeds or len(config.seeds) for each in (entry, source))
-    if own > other and not source.strategy.deterministic:
+    # One run of a deterministic strategy stands for all seeds, unless each draws its own examples.
+    once = source.strategy.deterministic and config.draw == "once"
+    if own > other and not once:
         raise StudyError(
             f"'{label}' runs with {own} seeds and starts from '{name}', which runs with {other}: "
             "give both as many"

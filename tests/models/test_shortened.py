@@ -47,6 +47,22 @@ def test_a_copy_is_the_first_layers_as_transformers_would_load_them(whole):
     assert len(hashes) == 3
 
 
+def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_call(whole, monkeypatch):
+    making, places = packaged.shorten, []
+
+    def watched(model, layers, folder, **more):
+        places.append(folder.parent)
+        making(model, layers, folder, **more)
+
+    monkeypatch.setattr(packaged, "shorten", watched)
+    made = packaged.packaged_model(f"{NAME}:layers=1")
+    made.rename(places[0])  # as if it had been killed before it was done
+    other = made.with_name(f"{made.name}-healed.part-1")  # which another process makes now
+    other.mkdir()
+    assert packaged.packaged_model(f"{NAME}:layers=1") == made
+    assert {path for path in made.parent.iterdir() if path.is_dir()} == {whole, made, other}
+
+
 def test_a_healed_copy_predicts_better_what_it_has_not_seen(whole):
     lm = LanguageModel.load(f"{NAME}:layers=1+healed")
     raw = LanguageModel.load(f"{NAME}:layers=1")

@@ -106,6 +106,15 @@ def test_more_seeds_may_be_added_and_other_draws_are_refused(place, tiny, task):
         compare(study(), out=place, model=tiny, task=changed)
 
 
+def test_a_row_starts_from_a_winner_of_its_own_draw(tiny, task):
+    """That of another draw was chosen on rows that may be searched on here."""
+    rows = [{"manual": {"prompts": ["good movie?"], "seeds": 1}}]
+    rows.append({"coordinate": {"start": {"run": "manual"}}})
+    with pytest.raises(StudyError, match="runs with 2 seeds and starts from 'manual', which runs"):
+        prepare(config(strategies=rows), tiny, task)
+    prepare(config(strategies=rows, draw="once"), tiny, task)
+
+
 def test_a_plan_rehearses_one_draw(tiny, task):
     found = forecast(config(strategies=["random"]), tiny, task)
     assert len(found.tasks) == 1

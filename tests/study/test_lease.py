@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+import pytest
 
+from promptsearch.errors import FileError
 from promptsearch.study.execution.lease import DEAD, LEASES, Lease, elsewhere, held
 
 
@@ -64,9 +67,9 @@ def test_another_machine_holds_a_lease_as_long_as_it_shows_life(tmp_path):
     told = json.loads(path.read_text())
     lease.release()
     theirs = path.with_name(f"x.{'0' * 32}.lease")
-    theirs.write_text(json.dumps({**told, "place": "another", "machine": "far\x1b"}))
+    theirs.write_text(json.dumps({**told, "place": "another", "machine": "far\x1b\naway"}))
     holder = lease.take()
-    assert holder is not None and holder.machine == "far?"
+    assert holder is not None and holder.machine == "far\\x1b away"
     assert elsewhere(tmp_path)
     old = time.time() - DEAD - 5
     os.utime(theirs, (old, old))
@@ -91,6 +94,54 @@ def test_a_file_that_says_nothing_holds_nothing(tmp_path):
         lease = Lease(tmp_path, "x")
         assert lease.take() is None
         lease.release()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_holder_whose_file_cannot_be_read_is_not_robbed(tmp_path, monkeypatch, number):
+    holder = Lease(tmp_path, "x")
+    assert holder.take() is None
+    (path,) = tmp_path.glob("x.*.lease")
+    opening = os.open
+
+    def faulty(file, *given, **more):
+        if str(file).endswith(".lease"):
+            raise OSError(number, os.strerror(number))
+        return opening(file, *given, **more)
+
+    monkeypatch.setattr(os, "open", faulty)
+    for look in (Lease(tmp_path, "x").take, Lease(tmp_path, "x").holder):
+        with pytest.raises(FileError, match=rf"cannot read .*{path.name}"):
+            look()
+    assert path.exists()
+    monkeypatch.undo()
+    assert Lease(tmp_path, "x").take() is not None
+    holder.release()
+
+
+def test_a_lease_that_goes_while_it_is_read_is_free(tmp_path, monkeypatch):
+    """Of a file that another machine deletes, a network file system says that it is stale."""
+    path = tmp_path / f"x.{'1' * 32}.lease"
+    path.write_text("{}")
+    opening = os.open
+
+    def late(file, *given, **more):
+        if str(file).endswith(".lease"):
+            path.unlink()
+            raise OSError(errno.ESTALE, "stale")
+        return opening(file, *given, **more)
+
+    monkeypatch.setattr(os, "open", late)
+    assert Lease(tmp_path, "x").holder() is None and not path.exists()
+
+
+def test_leases_that_cannot_be_listed_are_no_free_ones(tmp_path, monkeypatch):
+    def refuse(*given):
+        raise PermissionError(errno.EACCES, "no right")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(FileError, match="cannot read"):
+        Lease(tmp_path, "x").holder()
 
 
 def test_a_holder_lives_though_the_clock_was_set(tmp_path, monkeypatch):

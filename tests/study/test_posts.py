@@ -22,7 +22,7 @@ from promptsearch.study.execution import post as posting
 from promptsearch.study.execution.cluster import Cluster, RayCarrier
 from promptsearch.study.execution.jobs import Job
 from promptsearch.study.execution.lease import held
-from promptsearch.study.execution.wire import Order
+from promptsearch.study.execution.wire import Order, told_end
 from promptsearch.study.execution.workers import Workers
 
 LINES = 5
@@ -113,7 +113,7 @@ class Child:
 
     def listen(self, hear):
         self.hear = hear
-        hear(json.dumps(["ready", {"model": "a"}]))
+        hear("ready", {"model": "a"})
 
     def tell(self, kind, cell):
         threading.Thread(target=self.make, args=(cell,)).start()
@@ -128,15 +128,13 @@ class Child:
             append(log, f"{line}\n".encode())
             if Child.watched(cell, line) == "gone":  # with its node, and without a word
                 return
-            self.hear(
-                json.dumps(["progress", {"run": cell, "number": 1, "total": 3, "stage": "s"}])
-            )
+            self.hear("progress", {"run": cell, "number": 1, "total": 3, "stage": "s"})
             if line >= 2 and Child.deaths.get(cell, 0):
                 Child.deaths[cell] -= 1
-                self.hear(None)
+                self.hear("died", None)
                 return
         write_aside(folder / "result.json", cell)
-        self.hear(json.dumps(["ended", {"cell": cell, "error": None, "held": None}]))
+        self.hear("ended", told_end())
 
     def end(self):
         shutil.rmtree(self.folder.parent)  # as a guest does

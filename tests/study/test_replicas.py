@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from types import SimpleNamespace
+from typing import ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from promptsearch import compare
-from promptsearch.errors import StudyError
+from promptsearch.errors import FileError, StudyError
 from promptsearch.scoring import chunks
 from promptsearch.scoring.chunks import cut
 from promptsearch.study.execution import replicas
 from promptsearch.study.execution.child import Child
 from promptsearch.study.execution.replicas import Replicas, check_replicas
 from promptsearch.study.execution.spread import Spread
+from promptsearch.study.execution.wire import Order
 from promptsearch.testing.rerun import results_of, without_times
 
 pytestmark = pytest.mark.usefixtures("unreported")
@@ -97,6 +101,92 @@ def test_two_processes_score_what_one_does_though_a_replica_is_killed(
     assert logs_of(tmp_path / "1") == logs_of(tmp_path / "2")
     with pytest.raises(StudyError, match="replicas was 2, now it is not given"):
         compare(study(**given, seeds=2), out=tmp_path / "2")
+
+
+class Fake:
+    """A replica without a process, which answers when it is told to."""
+
+    made: ClassVar[list[Fake]] = []
+    #: What it shows when it is ready.
+    shown: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, order, environment, module):
+        self.told, self.over = [], False
+        Fake.made.append(self)
+
+    def listen(self, hear):
+        self.hear = hear
+        threading.Thread(target=hear, args=("ready", self.shown), daemon=True).start()
+
+    def tell(self, kind, content):
+        self.told.append(content)
+
+    def kill(self):
+        self.over = True
+        threading.Thread(target=self.hear, args=("died", None), daemon=True).start()
+
+    def end(self):
+        self.over = True
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """What stands in for replicas: those that were started."""
+    monkeypatch.setattr(replicas, "Child", Fake)
+    monkeypatch.setattr(replicas, "WORTH", 0.0)
+    monkeypatch.setattr(replicas, "read_scores", lambda told: told)
+    monkeypatch.setattr(Fake, "made", [])
+    return Fake.made
+
+
+@pytest.mark.timeout(30)
+def test_a_chunk_that_cannot_be_handed_over_is_an_error_and_no_wait(fakes):
+    """The disk is full when the replica has done its first chunk, and is given another."""
+    full = FileError("no space is left on the disk", True)
+
+    class Prompt:
+        numbers, saved = 1, 0
+
+        def save(self, folder):
+            Prompt.saved += 1
+            if Prompt.saved > 1:
+                raise full
+
+        def to_json(self):
+            return {}
+
+    class Scorer:
+        asked = 0
+
+        def score(self, prompts, examples):
+            Scorer.asked += 1
+            if Scorer.asked == 2:
+                (child,) = fakes
+                child.hear("scored", {"error": None, "scores": "theirs"})
+            return "mine"
+
+    part = ([Prompt()], np.arange(2))
+    with Replicas(Order({}, "", "", 1, 1, []), 2, {}) as hands:
+        hands.start()
+        with pytest.raises(FileError, match="no space is left"):
+            hands.scored("0 search", Scorer(), [part] * 4)
+        # Where there is room again, it has work again.
+        Prompt.saved, Scorer.asked = 0, -10
+        scorer = SimpleNamespace(
+            score=lambda *given: (
+                fakes[0].hear("scored", {"error": None, "scores": "theirs"}) or "mine"
+            )
+        )
+        assert sorted(hands.scored("0 search", scorer, [part] * 2)) == ["mine", "theirs"]
+
+
+@pytest.mark.timeout(30)
+def test_a_replica_with_other_code_ends_and_is_not_waited_for(fakes, monkeypatch, caplog):
+    monkeypatch.setattr(Fake, "shown", {"code": "b"})
+    with Replicas(Order({}, "", "", 1, 1, []), 3, {"code": "a"}) as hands:
+        hands.start()
+        assert len(fakes) == 2 and all(child.over for child in fakes)
+        assert "no replica can start (it has other code, data or model)" in caplog.text
 
 
 def test_what_replicas_cannot_do_is_said(study, tmp_path, tiny, films, monkeypatch):

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import time
 import pytest
 
 from promptsearch import compare
-from promptsearch.errors import StudyError
+from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.study.execution.lease import LEASES, held
 from promptsearch.testing.rerun import results_of, without_times
 
@@ -130,6 +131,25 @@ def test_workers_and_replicas_run_a_plug_in_of_the_current_folder_and_nothing_el
     assert not (tmp_path / "executed").exists()
 
 
+def test_a_worker_leaves_nothing_of_its_replicas_behind(study, tmp_path, monkeypatch):
+    (tmp_path / "hasty.py").write_text(
+        "from promptsearch.strategies.random import Random\n"
+        "from promptsearch.study.execution import replicas\n"
+        "replicas.WORTH = 0.0\n\nclass Hasty(Random):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    begun = []
+
+    def watch(progress):
+        begun.extend((tmp_path / "temporary").glob("promptsearch-*"))
+
+    changed = study(strategies=["hasty:Hasty"], seeds=1, race=False, score_on=16, replicas=2)
+    compare(changed, out=tmp_path / "out", workers=1, progress=watch)
+    assert begun and not list((tmp_path / "temporary").iterdir())
+
+
 def test_a_cell_that_another_process_makes_is_waited_for(study, alone, tmp_path, caplog):
     compare(study(strategies=[{"random": {"batch": 4}}], seeds=1, threads=1), out=tmp_path)
     name, freed = f"{next(iter(results_of(tmp_path))).split('/')[0]}/manual/seed0", []
@@ -150,6 +170,18 @@ def test_a_cell_that_another_process_makes_is_waited_for(study, alone, tmp_path,
     thread.join()
     assert f"{name}: waiting for process {os.getpid()}" in caplog.text
     assert without_times(results_of(tmp_path)) == alone
+
+
+def test_why_a_worker_cannot_begin_is_said(home, tmp_path):
+    """What the study's own process has read may be gone when its workers look."""
+    there = shutil.copytree(home, tmp_path / "home")
+
+    def spoil(progress):
+        if progress.message.startswith("starting"):
+            (there / "rows.jsonl").unlink()
+
+    with pytest.raises(PromptSearchError, match=r"rows\.jsonl"):
+        compare(there / "study.yaml", out=tmp_path / "out", workers=1, progress=spoil)
 
 
 def test_what_workers_cannot_do_is_said(study, tmp_path, tiny, films):

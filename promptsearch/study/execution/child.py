@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, Any
 
-from promptsearch.study.execution.wire import Order, send
+from promptsearch.study.execution.wire import Order, heard, send
 
 #: The seconds in which a worker ends by itself.
 _END = 5.0
@@ -58,21 +58,33 @@ class Child:
             assert self._process.stdin is not None
             send(self._process.stdin, kind, content)
 
-    def listen(self, hear: Callable[[str | None], None]) -> None:
+    def listen(self, hear: Callable[[str, Any], None]) -> None:
         """Hear it from now on, in a thread.
 
         Args:
-            hear: Called with each line that it says, and with None when it is dead.
+            hear: Called with the kind and the content of all that it says, see `wire.py`, and with
+                `died` and None when it is dead.
         """
         threading.Thread(target=self._listen, args=(hear,), daemon=True).start()
 
-    def _listen(self, hear: Callable[[str | None], None]) -> None:
+    def _listen(self, hear: Callable[[str, Any], None]) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                hear(line)
-        self._process.wait()
-        hear(None)
+        whole = False
+        try:
+            # Who was killed in the middle of a line says nothing more.
+            with suppress(ValueError), self._process.stdout as lines:
+                for line in lines:
+                    hear(*heard(line))
+                whole = True
+        finally:
+            if not whole:  # nobody hears it any more
+                self.kill()
+            self._process.wait()
+            hear("died", None)
+
+    def kill(self) -> None:
+        """Kill it; its death is heard."""
+        self._process.kill()
 
     def end(self) -> None:
         """Let it end by itself, or end it."""

@@ -27,7 +27,7 @@ from promptsearch.study.execution.jobs import Job
 from promptsearch.study.execution.lease import LEASES, Lease
 from promptsearch.study.execution.mirror import Change, apply, contents
 from promptsearch.study.execution.post import Post
-from promptsearch.study.execution.wire import Order, heard, told_error
+from promptsearch.study.execution.wire import Order, told_end
 from promptsearch.study.execution.workers import Tell, Worker
 from promptsearch.study.settings.execution import RayConfig
 
@@ -180,17 +180,16 @@ class RayWorker(Worker):
         """Let it make a cell, if nobody else does."""
         self.job = job
         folder = self._carrier.folder
-        ended: dict[str, Any] = {"cell": job.name, "error": None, "held": None}
         try:
             lease = Lease(folder / LEASES, job.name)
             if (other := lease.take()) is None:
                 self._lease = lease
                 self._actor.give.remote(job.name, _luggage(job, folder))
                 return
-            ended["held"] = str(other)
+            end = told_end(held=other)
         except PromptSearchError as error:
-            ended["error"] = told_error(error)
-        self._tell(self, "ended", ended)
+            end = told_end(error)
+        self._tell(self, "ended", end)
 
     def freed(self) -> Job:
         """Take the cell that it has ended away from it; others may take it at once."""
@@ -222,7 +221,7 @@ class RayWorker(Worker):
         try:
             self._hear()
         except PromptSearchError as error:  # of this machine's disk, or of the node's
-            self._tell(self, "ended", {"cell": "", "error": told_error(error), "held": None})
+            self._tell(self, "ended", told_end(error))
             how = "lost"
         except ray.exceptions.RayError as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -239,12 +238,11 @@ class RayWorker(Worker):
         self._node = get(self._actor.node.remote(), timeout=_PLACED)
         get(self._actor.begin.remote(carrier.order, carrier.study, carrier.home))
         while not self._ended.is_set():
-            cell, changes, lines, died = get(self._actor.news.remote())
+            cell, changes, said, died = get(self._actor.news.remote())
             if self._ended.is_set():
                 return
             apply(changes, carrier.folder / cell)
-            for line in lines:
-                kind, content = heard(line)
+            for kind, content in said:
                 if kind == "ready":
                     log.info("%s: %s", self, in_words(content))
                 self._tell(self, kind, content)

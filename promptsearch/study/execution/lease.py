@@ -29,8 +29,9 @@ from uuid import uuid4
 import psutil
 
 from promptsearch.errors import FileError, StudyError
-from promptsearch.files import failing, make_folder, read, shown, write_aside
+from promptsearch.files import exists, failing, make_folder, read, shown, write_aside
 from promptsearch.plain.json import parse_json
+from promptsearch.printable import printable
 
 #: The seconds between two signs of life, and those after which a silent holder is dead.
 BEAT, DEAD = 15.0, 120.0
@@ -99,7 +100,7 @@ class Lease:
             None where it is ours now, else who holds it.
 
         Raises:
-            FileError: The folder cannot be written to.
+            FileError: The folder cannot be written to, or what others wrote there not be read.
         """
         make_folder(self._folder)
         while (other := self.holder()) is None:
@@ -186,8 +187,9 @@ def elsewhere(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    with failing(folder, "read"):
-        return sorted(folder.glob("*.lease"))
+    with failing(folder, "read"):  # a pattern would find nothing where there is no right to look
+        names = os.listdir(folder) if exists(folder) else []
+    return [folder / name for name in sorted(names) if name.endswith(".lease")]
 
 
 def _alive(path: Path) -> Holder | None:
@@ -197,10 +199,12 @@ def _alive(path: Path) -> Holder | None:
         return None
     if lives:
         return holder
-    try:
-        silent = _now(path.parent) - path.stat().st_mtime
-    except FileNotFoundError:  # it was given back just now
-        return None
+    now = _now(path.parent)
+    with failing(path, "read"):
+        try:
+            silent = now - path.stat().st_mtime
+        except FileNotFoundError:  # it was given back just now
+            return None
     return holder if silent < DEAD else None
 
 
@@ -238,22 +242,33 @@ def owned(folder: Path, name: str, patience: float = 0.0) -> Iterator[None]:
 
 
 def _read(path: Path) -> Holder | None:
-    """Who is announced in a file; None where it is gone or says nothing."""
+    """Who is announced in a file; None where it is gone or says nothing.
+
+    Raises:
+        FileError: It is there, and cannot be read: whoever it announces may live.
+    """
     try:
-        told = parse_json(read(path, 1 << 12))
+        content = read(path, 1 << 12)
+    except FileError:
+        if exists(path):
+            raise
+        return None
+    try:
+        told = parse_json(content)
         return Holder(
             process=int(told["process"]),
-            machine=_printed(told["machine"]),
-            since=_printed(told["since"]),
+            machine=_line(told["machine"]),
+            since=_line(told["since"]),
             place=str(told["place"]),
             begun=float(told["begun"]),
         )
-    except (FileError, ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
-def _printed(told: object) -> str:
-    return "".join(c if c.isprintable() else "?" for c in str(told)[:80])
+def _line(told: object) -> str:
+    """What another process wrote, as a part of one line."""
+    return printable(" ".join(str(told)[:80].split()))
 
 
 def _myself() -> Holder:

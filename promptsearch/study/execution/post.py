@@ -7,7 +7,6 @@ asked, by whoever holds it: `news` is asked again and again, and waits until the
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import tempfile
@@ -17,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from promptsearch.errors import PromptSearchError
 from promptsearch.files import remove
 from promptsearch.study.execution.child import Child
 from promptsearch.study.execution.mirror import Change, Mirror, apply
-from promptsearch.study.execution.wire import Order, heard, told_error
+from promptsearch.study.execution.wire import Order, told_end
 
 #: The seconds between two looks at files while a worker says nothing, and those for which the first
 #: sign of progress waits for more: a study of many nodes would hear nothing else.
@@ -35,14 +34,14 @@ class News(NamedTuple):
 
     Args:
         cell: The cell in whose folder files changed.
-        changes: How they changed; to be done before the lines are heard.
-        lines: What the worker said.
+        changes: How they changed; to be done before what was said is heard.
+        said: What the worker said, each with its kind.
         died: How it ended, where it did.
     """
 
     cell: str
     changes: list[Change]
-    lines: list[str]
+    said: list[tuple[str, Any]]
     died: str | None
 
 
@@ -51,7 +50,7 @@ class Post:
 
     def __init__(self) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="promptsearch-"))
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._over = False
@@ -80,7 +79,7 @@ class Post:
         apply(home, self._place / "home")
         here = replace(order, home=str(self._place / "home"), folder=str(self._study), guest=True)
         self._child = Child(here, os.environ)
-        self._child.listen(self._lines.put)
+        self._child.listen(lambda *said: self._said.put(said))
 
     def give(self, cell: str, files: Mapping[str, Sequence[Change]]) -> None:
         """Let the worker make a cell.
@@ -98,32 +97,31 @@ class Post:
                 self._cell, self._mirror = cell, Mirror(self._study / cell)
                 self._mirror.changes()  # all of them are known there
         except PromptSearchError as error:  # such as a full disk
-            ended = {"cell": cell, "error": told_error(error), "held": None}
-            self._lines.put(json.dumps(["ended", ended]))
+            self._said.put(("ended", told_end(error)))
         else:
             self._child.tell("cell", cell)
 
     def news(self) -> News:
         """What happened since the last call; waits until something did, or a while has passed."""
-        lines = list[str]()
+        said = list[tuple[str, Any]]()
         died: str | None = None
         wait, end = _LOOK, float("inf")
         with suppress(queue.Empty):
             while True:
-                line = self._lines.get(timeout=wait)
-                if line is None:
+                kind, content = self._said.get(timeout=wait)
+                if kind == "died":
                     assert self._child is not None
                     died = self._child.last_words()
                     break
-                lines.append(line)
-                if heard(line)[0] != "progress":  # somebody waits for it
+                said.append((kind, content))
+                if kind != "progress":  # somebody waits for it
                     break
                 end = min(end, time.monotonic() + _TOGETHER)
                 wait = max(0.0, end - time.monotonic())
-        with self._lock:  # all that the lines tell of is on the disk by now
+        with self._lock:  # all that was told of is on the disk by now
             # That the worker's files go with it is no change of its run.
             changes = [] if self._over else self._mirror.changes()
-            return News(self._cell, changes, lines, died)
+            return News(self._cell, changes, said, died)
 
     def end(self) -> None:
         """End the worker, and remove its files."""

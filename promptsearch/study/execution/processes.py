@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
 from promptsearch.study.execution.child import Child
 from promptsearch.study.execution.jobs import Job
-from promptsearch.study.execution.wire import Order, heard
+from promptsearch.study.execution.wire import Order
 from promptsearch.study.execution.workers import Tell, Worker
 
 
@@ -19,7 +20,7 @@ class ProcessWorker(Worker):
     def __init__(self, child: Child, tell: Tell) -> None:
         super().__init__()
         self._child = child
-        child.listen(lambda line: tell(self, *(heard(line) if line else ("died", None))))
+        child.listen(partial(tell, self))
 
     def __str__(self) -> str:
         return f"worker {self._child.pid}"

@@ -74,9 +74,11 @@ def _scored(scorers: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
 
 def _hear(work: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Take in chunks; where no more can come, the process has nothing to live for."""
-    for line in sys.stdin:
-        work.put(heard(line)[1])
-    os._exit(0)
+    try:
+        for line in sys.stdin:
+            work.put(heard(line)[1])
+    finally:  # also behind half a line, of a study that was killed
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ whole.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -24,8 +22,8 @@ from typing import Any
 
 import torch
 
-from promptsearch.errors import PromptSearchError, StudyError
-from promptsearch.files import remove
+from promptsearch.errors import FileError, PromptSearchError, StudyError
+from promptsearch.files import failing, remove
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import ExampleIds, Scores
@@ -35,7 +33,7 @@ from promptsearch.study.execution.fleet import differing
 from promptsearch.study.execution.processes import on_gpu
 from promptsearch.study.execution.scores_wire import read_scores
 from promptsearch.study.execution.spread import Spread
-from promptsearch.study.execution.wire import Order, heard, made_error
+from promptsearch.study.execution.wire import Order, made_error
 from promptsearch.study.share import check_room, cores
 
 log = logging.getLogger(__name__)
@@ -167,7 +165,8 @@ class Replicas:
         """Start the replicas that are missing."""
         missing = self._count - 1 - len(self._has) - len(self._starting)
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="promptsearch-"))
+            with failing(Path(tempfile.gettempdir()), "write"):
+                self._folder = Path(tempfile.mkdtemp(prefix="promptsearch-"))
         for _ in range(missing if self._deaths < DEATHS else 0):
             self._started += 1  # this process has the first GPU
             environment = on_gpu(self._started)
@@ -181,11 +180,15 @@ class Replicas:
         if ask is None or not ask.left or self._has[child] is not None:
             return
         at = ask.left.popleft()
-        self._has[child] = ask, at
         prompts, examples = ask.parts[at]
         assert self._folder is not None
-        for prompt in prompts:
-            prompt.save(self._folder)
+        try:
+            for prompt in prompts:
+                prompt.save(self._folder)
+        except FileError as error:  # for whoever asks, which may be another thread
+            ask.found[at] = error
+            return
+        self._has[child] = ask, at
         told = {
             "scorer": ask.name,
             "folder": str(self._folder),
@@ -196,18 +199,20 @@ class Replicas:
 
     # What follows is called in the thread that hears a replica.
 
-    def _hear(self, child: Child, line: str | None) -> None:
+    def _hear(self, child: Child, kind: str, content: Any) -> None:
         with self._changed:
             if self._over:
                 return
-            if line is None:
-                self._bury(child)
-            else:
+            try:
+                if kind == "died":
+                    self._bury(child)
+                    return
                 try:
-                    self._take(child, *heard(line))
+                    self._take(child, kind, content)
                 except (KeyError, ValueError, TypeError):  # it is no replica that is well
-                    os.kill(child.pid, signal.SIGKILL)
-            self._changed.notify_all()
+                    child.kill()
+            finally:  # whatever happens, nobody waits for a chunk that nobody scores
+                self._changed.notify_all()
 
     def _take(self, child: Child, kind: str, content: Any) -> None:
         """Take what a replica says, and give it more to do."""
@@ -215,6 +220,8 @@ class Replicas:
             self._deaths = DEATHS  # another would be no better
             said = content["message"] if kind == "failed" else "it has other code, data or model"
             log.warning("no replica can start (%s): this process scores alone", said)
+            self._starting.discard(child)
+            child.kill()  # its model takes room
             return
         if kind == "ready":
             self._starting.discard(child)

@@ -48,9 +48,31 @@ def send(stream: IO[str], kind: str, content: Any) -> None:
 
 
 def heard(line: str) -> tuple[str, Any]:
-    """What the other side said: its kind and content."""
-    kind, content = parse_json(line)
-    return str(kind), content
+    """What the other side said: its kind and content.
+
+    Args:
+        line: The line that it said it in.
+
+    Raises:
+        ValueError: It is no such line, as where whoever wrote it was killed on the way.
+    """
+    said = parse_json(line)
+    if not isinstance(said, list) or len(said) != 2:
+        raise ValueError("expected a kind and a content")
+    return str(said[0]), said[1]
+
+
+def told_end(error: PromptSearchError | None = None, held: object = None) -> dict[str, Any]:
+    """The end of a cell, or of a worker that could make none, as it is told.
+
+    Args:
+        error: What it failed with; None where it did not.
+        held: Who makes the cell instead; None where nobody does.
+    """
+    return {
+        "error": None if error is None else told_error(error),
+        "held": None if held is None else str(held),
+    }
 
 
 def told_error(error: PromptSearchError) -> dict[str, Any]:

@@ -14,12 +14,13 @@ import shutil
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from promptsearch.errors import PromptSearchError
-from promptsearch.study.execution.wire import Order, heard, send, told_error
+from promptsearch.study.execution.wire import Order, heard, send, told_end
 
 
 class _Telling(logging.Handler):
@@ -51,38 +52,40 @@ def main() -> None:
         if order.guest
         else order.path
     )
-    threading.Thread(target=_hear, args=(work, order), daemon=True).start()
+    replicas = ExitStack()  # those that score for this process, once there are any
+    threading.Thread(target=_hear, args=(work, order, replicas), daemon=True).start()
 
     def tell(kind: str, content: Any) -> None:
         with lock:
             send(out, kind, content)
 
-    try:
-        cells, cache, shown = _prepared(order, tell)
-    except PromptSearchError as error:
-        tell("ended", {"cell": None, "error": told_error(error)})
-        return
-    logger = logging.getLogger("promptsearch")
-    logger.addHandler(_Telling(out, lock))
-    logger.setLevel(logging.INFO)
-    tell("ready", shown)
-    from promptsearch.study.execution.lease import held
-
-    while True:
-        name = work.get()
-        ended: dict[str, Any] = {"cell": name, "error": None, "held": None}
+    with replicas:
         try:
-            with held(Path(order.folder), name) as other:
-                if other is None:
-                    cells[name].execute(cache)
-                else:
-                    ended["held"] = str(other)
+            cells, cache, shown = _prepared(order, tell, replicas)
         except PromptSearchError as error:
-            ended["error"] = told_error(error)
-        tell("ended", ended)
+            tell("ended", told_end(error))
+            return
+        logger = logging.getLogger("promptsearch")
+        logger.addHandler(_Telling(out, lock))
+        logger.setLevel(logging.INFO)
+        tell("ready", shown)
+        from promptsearch.study.execution.lease import held
+
+        while True:
+            name = work.get()
+            try:
+                with held(Path(order.folder), name) as other:
+                    if other is None:
+                        cells[name].execute(cache)
+                end = told_end(held=other)
+            except PromptSearchError as error:
+                end = told_end(error)
+            tell("ended", end)
 
 
-def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, str]]:
+def _prepared(
+    order: Order, tell: Any, replicas: ExitStack
+) -> tuple[dict[str, Any], Any, dict[str, str]]:
     """All cells of the study by name, the cache of scores, and what they are made with."""
     import torch
 
@@ -101,8 +104,9 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, s
     folder = Path(order.folder)
     prepared = prepare(config, share=Share(order.threads, order.memory, begun=True, spread=True))
     shown = shown_by(prepared)
-    if config.replicas:  # they end with this process
-        prepared = prepared.chunked(Replicas(order, config.replicas, shown))
+    if config.replicas:
+        hands = replicas.enter_context(Replicas(order, config.replicas, shown))
+        prepared = prepared.chunked(hands)
     if prepared.prunings:
         prepared = prepared.pruned(folder)
     record = load_study(folder)
@@ -116,13 +120,15 @@ def _prepared(order: Order, tell: Any) -> tuple[dict[str, Any], Any, dict[str, s
     return {cell.name: cell for cell in cells}, cache, shown
 
 
-def _hear(work: queue.SimpleQueue[str], order: Order) -> None:
+def _hear(work: queue.SimpleQueue[str], order: Order, replicas: ExitStack) -> None:
     """Take in the names of cells; where no more can come, the process has nothing to live for."""
-    for line in sys.stdin:
-        work.put(heard(line)[1])
-    if order.guest:
-        shutil.rmtree(Path(order.folder).parent, ignore_errors=True)
-    os._exit(0)
+    with ExitStack() as last:  # also behind half a line, of a study that was killed
+        last.callback(os._exit, 0)
+        if order.guest:
+            last.callback(shutil.rmtree, Path(order.folder).parent, ignore_errors=True)
+        last.callback(replicas.close)
+        for line in sys.stdin:
+            work.put(heard(line)[1])
 
 
 if __name__ == "__main__":
