@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 import stat
 import time
@@ -158,7 +159,8 @@ def write_aside(path: Path, content: bytes | str) -> None:
     Half characters, which UTF-8 does not have, are written as JSON escapes them.
     """
     make_folder(path.parent)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Processes of several containers may have one number.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}.part")
     with failing(path, "write"):
         try:
             with aside.open("wb", buffering=0) as file:

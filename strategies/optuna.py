@@ -27,8 +27,9 @@ each point, were tried with Optuna's CMA-ES and found no better prompts there th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import optuna
@@ -36,8 +37,11 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from pydantic import Field
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy
+from promptsearch.errors import StrategyError
 from promptsearch.search.options import Count
 
 #: The most trials that TPE carries over; it never looks at more than twice as many and one batch.
@@ -47,6 +51,8 @@ WINDOW = 100
 POPULATION = 20
 #: How many proposals a sampler is asked for, at most, until one is new.
 _TRIES = 4
+#: How a secret is named in the query of a database's URL; names of files, as `passfile`, are none.
+_SECRET = re.compile(r"(pass(word|wd|phrase)?|pwd|secret|token|access_?key|api_?key) *=", re.I)
 
 Row = tuple[int, ...]  # (length,) indices into the pool
 
@@ -63,10 +69,12 @@ class Optuna(Strategy):
         batch: Prompts in each ask: small ones learn faster, large ones score faster.
         storage: A file (SQLite) or a URL of a database in which optuna-dashboard can show the
             search. It is output only: a study of the same task, options and seed is replaced when
-            the run starts or goes on.
+            the run starts or goes on. Options are recorded, so it may hold no password: the
+            database's client reads that from the environment (`PGPASSWORD`) or a file of its own
+            (`~/.pgpass`).
 
     Raises:
-        StrategyError: `shortlist` is below 2, or `batch` below 1.
+        StrategyError: `shortlist` is below 2, `batch` below 1, or `storage` holds a secret.
     """
 
     writes: ClassVar[frozenset[str]] = frozenset({"storage"})
@@ -101,6 +109,12 @@ class Optuna(Strategy):
         self._shown = (
             None if storage is None else _replace_study(storage, self._title(sampler, shortlist))
         )
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse a URL of a database that holds what may be a secret: options are recorded."""
+        if options["storage"] is not None:
+            _check_storage(options["storage"])
 
     def ask(self) -> Sequence[Prompt]:
         """Proposals of the sampler, `batch` of them; none when the whole space has been scored."""
@@ -220,6 +234,26 @@ def _row(trial: Trial) -> Row:
 
 def _integers(pool: int, length: int) -> dict[str, BaseDistribution]:
     return {f"token {k}": IntDistribution(0, pool - 1) for k in range(length)}
+
+
+def _check_storage(storage: str) -> None:
+    """Refuse a URL that cannot be read or holds a secret; no message repeats it."""
+    if "://" not in storage:
+        return
+    try:
+        url = make_url(storage)
+    except (ArgumentError, ValueError):
+        raise StrategyError(
+            "the URL 'storage' cannot be read: expected a file, or a URL such as "
+            "postgresql://USER@HOST/DATABASE"
+        ) from None
+    told = (f"{name}={value}" for name, value in url.query.items())
+    if url.password is not None or any(map(_SECRET.search, told)):
+        raise StrategyError(
+            "the URL 'storage' holds a password or another secret, and options are recorded: leave "
+            "it out, and let the database's client read it from the environment or a file of its "
+            "own (PGPASSWORD or ~/.pgpass for PostgreSQL, ?read_default_file=~/.my.cnf for MySQL)"
+        )
 
 
 def _replace_study(storage: str, name: str) -> optuna.Study:

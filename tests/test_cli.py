@@ -249,7 +249,7 @@ def test_wrong_input_gives_one_message_and_exit_code_2(engine: Engine) -> None:
     result = run("compare", "study.yaml", "--set", "buget=5")
     assert result.exit_code == 2
     assert result.stderr.startswith(
-        "error: study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'?"
+        "error: study.yaml, --set buget: unknown key 'buget'. Did you mean 'budget'?"
     )
     assert result.stderr.count("\n") == 1
     engine.error = ModelError("there is no model 'a-model'")
@@ -352,13 +352,14 @@ def test_search_names_what_is_no_strategy(where: list[str], engine: Engine) -> N
             "say what to search on: either --task NAME",
         ),
         (["--task", "capitals", "-o", "batch"], "--option batch: expected KEY=VALUE"),
+        (["--task", "capitals", "-o", "batch={5"], "--option batch, line 1: this is not YAML"),
         (
             ["--task", "capitals", "-o", "length=no"],
             "the command line: strategies.0.random.length is 'no'; expected a whole number.",
         ),
         (
             ["--task", "capitals", "--set", "budget=x"],
-            "the command line, --set budget=x: budget is 'x'; expected a whole number.",
+            "the command line, --set budget: budget is 'x'; expected a whole number.",
         ),
     ],
 )

@@ -202,6 +202,7 @@ def test_report_tells_of_damage_or_shows_the_same_numbers(finished, whole, tmp_p
         (lambda r: r.update(options={"batch": 3}), "its options is"),
         (lambda r: r.update(status="maybe"), "expected 'done' or 'failed'"),
         (lambda r: r.update(task="other"), "is of the task 'other'"),
+        (lambda r: r.update(task=[]), r"is of the task \[\]"),
     ],
 )
 def test_a_result_that_contradicts_itself_is_refused_whatever_its_checksum(
@@ -213,6 +214,39 @@ def test_a_result_that_contradicts_itself_is_refused_whatever_its_checksum(
     edit(data)
     path.write_text(json.dumps(seal(data)))
     with pytest.raises(RecordError, match=complaint):
+        load_results(tmp_path / "study")
+
+
+def _rows(rows):
+    return lambda s: s["settings"].update(strategies=rows)
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (_rows(None), "settings.strategies: expected a list, got None"),
+        (_rows("random"), "settings.strategies: expected a list, got 'random'"),
+        (_rows([{}]), "settings.strategies.0: expected one name with its options, got {}"),
+        (_rows(["random"]), "settings.strategies.0: expected one name with its options"),
+        (_rows([{"random": None}]), "settings.strategies.0: expected one name with its options"),
+        (_rows([{"random": {}}]), "settings.strategies.0 has no label"),
+        (_rows([{"a": {"label": "a", "seeds": "2"}}]), "settings.strategies.0: expected a whole"),
+        (
+            lambda s: s["tasks"]["films"]["splits"].pop("select"),
+            "tasks.films.splits has no 'select'",
+        ),
+        (lambda s: s["tasks"]["films"]["splits"].pop("test"), "tasks.films.splits has no 'test'"),
+    ],
+)
+def test_a_study_of_another_shape_is_refused_whatever_its_checksum(
+    finished, tmp_path, edit, complaint
+):
+    shutil.copytree(finished, tmp_path / "study")
+    path = tmp_path / "study" / "study.json"
+    data = unseal(json.loads(path.read_bytes()))
+    edit(data)
+    path.write_text(json.dumps(seal(data)))
+    with pytest.raises(RecordError, match=rf"study\.json is damaged \({complaint}"):
         load_results(tmp_path / "study")
 
 

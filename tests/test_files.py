@@ -63,6 +63,19 @@ def test_a_write_that_fails_is_told_and_the_old_file_is_whole(tmp_path, monkeypa
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_two_containers_whose_processes_have_one_number_write_one_file(tmp_path, monkeypatch):
+    path, write = tmp_path / "a.json", files._write_all
+
+    def meanwhile(file, content):
+        monkeypatch.setattr(files, "_write_all", write)
+        write_aside(path, "theirs")
+        write(file, content)
+
+    monkeypatch.setattr(files, "_write_all", meanwhile)
+    write_aside(path, "ours")
+    assert path.read_text() == "ours" and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("written", [0, 1, 5])
 def test_half_a_line_is_taken_back(tmp_path, monkeypatch, written):
     path = tmp_path / "log"
@@ -168,7 +181,8 @@ def test_what_dead_processes_began_is_swept_and_that_of_living_ones_stays(tmp_pa
             "no": "x",
         }
         parts = {
-            name: tmp_path / "run" / f".{name}.json.{owner}.part" for name, owner in owners.items()
+            name: tmp_path / "run" / f".{name}.json.ab.{owner}.part"
+            for name, owner in owners.items()
         }
         (tmp_path / "run").mkdir()
         for path in parts.values():

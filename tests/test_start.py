@@ -359,6 +359,47 @@ def test_another_winner_under_a_half_made_run_is_refused(tiny, films, tmp_path):
         compare(given, out=tmp_path, model=tiny, task=films)
 
 
+def test_another_row_that_starts_from_a_run_is_refused_before_anything_is_made(
+    tiny, films, tmp_path
+):
+    others = ["random", {"random": {"label": "other"}}]
+
+    def row(start="random", batch=4):
+        return {"gcg": {"batch": batch, "start": start and {"run": start}}}
+
+    compare(study([*others, row()]), out=tmp_path, model=tiny, task=films)
+    before = (tmp_path / "study.json").read_bytes()
+    for changed, key in (
+        (row(batch=5), "options was"),
+        (row("other"), "start was"),
+        (row(None), "start was"),
+    ):
+        rows = [{"random": {"label": "new"}}, *others, changed]
+        with pytest.raises(StudyError, match=f"made with other settings: {key}"):
+            compare(study(rows), out=tmp_path, model=tiny, task=films)
+        assert (tmp_path / "study.json").read_bytes() == before
+        assert not (tmp_path / "films" / "new").exists()
+    compare(study([*others, row()]), out=tmp_path, model=tiny, task=films)
+
+
+def test_a_run_waits_where_its_source_has_not_ended(tiny, films, tmp_path):
+    given = study(["random", {"gcg": {"batch": 4, "start": {"run": "random"}}}])
+    compare(given, out=tmp_path / "whole", model=tiny, task=films)
+    compare(study(["random"]), out=tmp_path / "out", model=tiny, task=films)
+    source = tmp_path / "out" / "films" / "random" / "seed0"
+    (source / "result.json").unlink()
+    log = source / "evaluations.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole.replace(b"losses", b"loses", 1))
+    with pytest.raises(RecordError, match="evaluations.jsonl, line 1"):
+        compare(given, out=tmp_path / "out", model=tiny, task=films)
+    assert not (tmp_path / "out" / "films" / "gcg").exists()
+    log.write_bytes(whole)
+    compare(given, out=tmp_path / "out", model=tiny, task=films)
+    ended = (result(tmp_path / place, "gcg") for place in ("out", "whole"))
+    assert len({each["winner"]["key"] for each in ended}) == 1
+
+
 def test_a_study_killed_at_any_moment_ends_with_the_same_numbers(tiny, films, tmp_path, killed_at):
     given = study(
         [WORDS, SOFT, GREEDY, "random", {"pez": {"batch": 4, "start": {"run": "gcg"}}}],

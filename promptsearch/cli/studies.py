@@ -290,9 +290,10 @@ def _options(assignments: Sequence[str]) -> dict[str, Any]:
     options = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
+        # Without the value, which may be a secret in a wrong place.
+        told = f"--option {key if len(key) <= 100 else f'{key[:97]}...'}"
         if not (key and equals):
-            raise StudyError(f"--option {assignment[:100]}: expected KEY=VALUE")
-        told = f"--option {assignment if len(assignment) <= 100 else f'{assignment[:97]}...'}"
+            raise StudyError(f"{told}: expected KEY=VALUE")
         options[key], _ = read_yaml(value, told)
         check_plain(options[key], lambda path: told)  # noqa: B023 - called here
     return options

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from promptsearch.errors import ExportError, ModelError, PromptError
+from promptsearch.export.schema import ModelFacts
 from promptsearch.export.tolerance import Distance, largest_distance, scored
 from promptsearch.files import failing
 from promptsearch.models import LanguageModel
@@ -92,21 +93,26 @@ class Certificate:
 
         Raises:
             ModelError: The given model has another width, other layers, other weights or another
-                tokenizer.
+                tokenizer; or none is given, and the prompt does not say which one it is for.
         """
-        facts = self.about.get("model", {})
-        if given is None and "source" not in facts:
+        told = self.about.get("model", {})
+        facts = ModelFacts.model_validate(told)
+        if given is not None:
+            found = given
+        elif facts.served is not None:
+            found = ServedModel.of(told, key)
+        elif facts.source is not None:
+            found = LanguageModel.load(facts.source)
+        else:
             raise ModelError("this prompt does not say which model it is for: hand the model over")
-        found = given or (
-            ServedModel.of(facts, key) if "served" in facts else LanguageModel.load(facts["source"])
-        )
         lm = found.to(torch.float32)
-        for key in ("width", "layers", "hash", "tokenizer_hash"):
-            if key in facts and facts[key] != (has := lm.facts.get(key)):
+        for fact in ("width", "layers", "hash", "tokenizer_hash"):
+            wanted, has = getattr(facts, fact), lm.facts.get(fact)
+            if wanted is not None and wanted != has:
+                named = f"the model '{facts.name}'" if facts.name else "a model"
                 raise ModelError(
-                    f"this prompt was found for the model '{facts['name']}' with {key} "
-                    f"{facts[key]}; '{lm.name}' has {has}. A prompt belongs to the weights that it "
-                    "was searched on."
+                    f"this prompt was found for {named} with {fact} {wanted}; '{lm.name}' has "
+                    f"{has}. A prompt belongs to the weights that it was searched on."
                 )
         return lm
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from promptsearch.printable import brief
 from promptsearch.records.measured import ExamplesRecord
 from promptsearch.records.metrics import RIGHT_OR_WRONG, SAME, check_metrics, same
 from promptsearch.records.run import RunRecord, SettingsRecord
@@ -18,6 +19,35 @@ from promptsearch.tasks.metrics.measured import choice_rows
 
 #: The loss in nats below which the right answer is the most probable one, without a tie.
 _CERTAIN = math.log(2) - 1e-4
+
+
+def check_study(study: StudyRecord) -> None:
+    """See that what a study's file holds of its rows and splits can be looked up.
+
+    Args:
+        study: The study as its `study.json` has it.
+
+    Raises:
+        ValueError: It cannot; the message says where.
+    """
+    rows = study.settings.get("strategies", [])
+    if not isinstance(rows, list):
+        raise ValueError(f"settings.strategies: expected a list, got {brief(rows)}")
+    for at, row in enumerate(rows):
+        where, given = f"settings.strategies.{at}", None
+        if isinstance(row, dict) and len(row) == 1:
+            given = next(iter(row.values()))
+        if not isinstance(given, dict):
+            raise ValueError(f"{where}: expected one name with its options, got {brief(row)}")
+        if not isinstance(given.get("label"), str):
+            raise ValueError(f"{where} has no label")
+        seeds = given.get("seeds")
+        if seeds is not None and (type(seeds) is not int or seeds < 1):
+            raise ValueError(f"{where}: expected a whole number of seeds, got {brief(seeds)}")
+    for name, task in study.tasks.items():
+        for split in ("search", "select", "test"):
+            if split not in task.splits:
+                raise ValueError(f"tasks.{name}.splits has no '{split}'")
 
 
 def check_run(run: RunRecord, study: StudyRecord) -> None:

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from promptsearch.errors import RecordError, StudyError
 from promptsearch.files import exists, shown
-from promptsearch.records.agreement import check_run, check_settings
+from promptsearch.printable import brief
+from promptsearch.records.agreement import check_run, check_settings, check_study
 from promptsearch.records.explained import EXPLAINED, ExplainedRecord
 from promptsearch.records.headroom import HEADROOM, StudyHeadroomRecord
 from promptsearch.records.results import Results
@@ -129,6 +130,10 @@ def load_study(folder: Path) -> StudyRecord:
             f"{shown(folder)}. {hint}"
         )
     study = record_of(StudyRecord, path, read_record(path, "study", _remedy(path)))
+    try:
+        check_study(study)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
     return study if study.signature else replace(study, signature=signature(study))
 
 
@@ -170,9 +175,10 @@ def load_kept(folder: Path, study: StudyRecord) -> dict[Name, RunRecord | Failed
 
 def _checked(path: Path, data: Mapping[str, Any], study: StudyRecord) -> RunRecord | FailedRecord:
     """The record of a run, which contradicts neither itself nor the study."""
-    if data.get("task") not in study.tasks:
+    task = data.get("task")
+    if not isinstance(task, str) or task not in study.tasks:
         raise RecordError(
-            f"{shown(path)} is of the task {data.get('task')!r}; study.json has "
+            f"{shown(path)} is of the task {brief(task)}; study.json has "
             f"{', '.join(study.tasks)}: move it to its study"
         )
     run: RunRecord | FailedRecord

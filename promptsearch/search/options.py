@@ -116,6 +116,16 @@ def check_options(
     return checked
 
 
+def deciding(strategy: type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options on which numbers depend: without those that say where a strategy writes besides.
+
+    Args:
+        strategy: The strategy's class.
+        options: The options as a study file gives them.
+    """
+    return {name: value for name, value in options.items() if name not in strategy.writes}
+
+
 def _complaint(error: ValidationError, strategy: type[Strategy], options: Mapping[str, Any]) -> str:
     """What is wrong with the first wrong option.
 

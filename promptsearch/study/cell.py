@@ -30,11 +30,13 @@ from promptsearch.records.run import (
     FailedRecord,
     RunRecord,
     SettingsRecord,
+    StartRecord,
 )
 from promptsearch.records.sealed import as_read, write_record
 from promptsearch.records.signature import short_signature
 from promptsearch.records.study import StudyRecord
 from promptsearch.search.books import Books
+from promptsearch.search.options import deciding
 from promptsearch.study.events import Progress
 from promptsearch.study.publish import export_again, export_winner, winner_of
 from promptsearch.study.run import Beginning, Run
@@ -82,7 +84,8 @@ class Cell:
     def check(self) -> None:
         """See that the run may be gone on with, before anything is made or written.
 
-        The winner that it starts from is seen when it begins, and so is damage in its folder.
+        The key of the winner that it starts from is seen when it begins, and so is damage in its
+        folder.
 
         Raises:
             StudyError: The folder holds a run made with other settings.
@@ -90,13 +93,18 @@ class Cell:
         with suppress(RecordError):
             ended = self._ended(self.run)
             done = ended if isinstance(ended, RunRecord) else None
-            if self.run.source is None and self._fixed(done):
-                self._check_settings(self.run.settings(None), done)
+            if self._fixed(done):
+                settings = self.run.settings(None)
+                if (source := self.run.source) is not None:
+                    named = StartRecord(source.label, source.seed, "", task=self._task_of(source))
+                    settings = replace(settings, start=named)
+                self._check_settings(settings, done)
 
     def execute(self, cache: ScoreCache) -> None:
         """Make the run, or go on with it; one that is done stays as it is.
 
-        A run that fails is recorded as failed.
+        A run that fails is recorded as failed. One whose source has not ended stays as it is: a
+        later call makes both.
 
         Args:
             cache: Scores of earlier runs.
@@ -111,7 +119,9 @@ class Cell:
         run, ended = self.run, self._ended(self.run)
         done = ended if isinstance(ended, RunRecord) else None
         try:
-            start = None if run.source is None else self._winner_of(run.source)
+            start = None
+            if run.source is not None and (start := self._winner_of(run.source)) is None:
+                return
         except (StudyError, PromptError) as error:
             if not done:
                 self._fail(error)
@@ -194,7 +204,8 @@ class Cell:
         """See that the run is gone on with as it was begun.
 
         Args:
-            settings: The settings as they are now.
+            settings: The settings as they are now; an empty key of what it starts from is not
+                known yet.
             done: How it ended before, where it did: that tells its settings, too.
         """
         if differing := self._differing(settings, done):
@@ -207,7 +218,10 @@ class Cell:
     def _differing(
         self, settings: SettingsRecord, done: RunRecord | None
     ) -> tuple[str, Any, Any] | None:
-        """The first setting that is another one than the run was begun with: key, old, new."""
+        """The first setting that is another one than the run was begun with: key, old, new.
+
+        Where it writes besides its folder changes no number, and may be another place.
+        """
         if exists(self.run.folder / RUN):
             before = load_begun(self.run.folder / RUN).settings
         elif done is not None:  # all but the length of its prompts, and what it started from
@@ -215,10 +229,19 @@ class Cell:
         else:
             return None
         told, now = asdict(before), as_read(asdict(settings))
+        for each in (told, now):
+            each["options"] = deciding(self.run.strategy, each["options"])
+        if before.start is not None and settings.start is not None and not settings.start.key:
+            told["start"]["key"] = ""
         return next(((key, told[key], new) for key, new in now.items() if told[key] != new), None)
 
-    def _winner_of(self, run: Run) -> Beginning:
-        """What another run starts from: the winner of a finished one.
+    def _task_of(self, source: Run) -> str | None:
+        """The task of the run that it starts from; None where it is its own."""
+        name = source.arena.task.name
+        return None if name == self.run.arena.task.name else name
+
+    def _winner_of(self, run: Run) -> Beginning | None:
+        """What another run starts from: the winner of a finished one; None where it has not ended.
 
         Raises:
             StudyError: The run failed.
@@ -226,7 +249,9 @@ class Cell:
             RecordError: Its result is damaged.
         """
         ended = self._ended(run)
-        if not isinstance(ended, RunRecord):
+        if ended is None:
+            return None
+        if isinstance(ended, FailedRecord):
             raise StudyError(
                 f"the run that it starts from, '{run.label}' with seed {run.seed}, failed: mend "
                 "that one first"
@@ -248,7 +273,7 @@ class Cell:
                 key=ended.winner.key,
                 kind=ended.winner.kind,
                 text=ended.winner.text,
-                task=None if (name := run.arena.task.name) == self.run.arena.task.name else name,
+                task=self._task_of(run),
                 spent=ended.spent,
                 select=ScoreRecord(ended.select.loss, ended.select.metric),
                 test=ScoreRecord(ended.test.loss, ended.test.metric),

@@ -133,7 +133,8 @@ def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
         The path that it names, and what to call it in messages.
     """
     dotted, equals, text = assignment.partition("=")
-    told = f"--set {assignment if len(assignment) <= 100 else f'{assignment[:97]}...'}"
+    # Without the value, which may be a secret in a wrong place.
+    told = f"--set {dotted if len(dotted) <= 100 else f'{dotted[:97]}...'}"
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise StudyError(f"{told}: expected KEY=VALUE or KEY.KEY=VALUE")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,12 +26,16 @@ from promptsearch.records.sealed import write_record
 from promptsearch.study.draws import check_draw
 from promptsearch.study.entries import entries_of
 from promptsearch.study.events import Progress
+from promptsearch.study.execution.lease import owned
 from promptsearch.study.settings.model import EndpointConfig
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.tasks import load_tasks
 from promptsearch.tasks.task import Task
 
 log = logging.getLogger(__name__)
+
+#: The seconds for which to wait for another shard's note: longer than a dead one seems to live.
+_PATIENCE = 300.0
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,7 @@ def run_members(
     Raises:
         PromptSearchError: None of the models can be run, or the disk is full.
     """
-    record = _settled(folder, config, found)
-    write_record(folder / MODELS, "models", asdict(record))
+    _note(folder, config, found, {})
     errors: list[PromptSearchError] = []
     for place, member in enumerate(found):
         try:
@@ -124,12 +127,11 @@ def run_members(
             if isinstance(error, FileError) and error.everywhere:
                 raise
             errors.append(error)
-            record = _noted(record, member.name, printable(str(error)))
+            _note(folder, config, found, {member.name: printable(str(error))})
             log.warning("model '%s': %s", member.name, error)
             progress(Progress("", 0, 0, "note", message=f"no runs on {member.name}: {error}"))
         else:
-            record = _noted(record, member.name, "")
-        write_record(folder / MODELS, "models", asdict(record))
+            _note(folder, config, found, {member.name: ""})
         let_go()
     if len(errors) == len(found):
         raise errors[0]
@@ -159,19 +161,25 @@ def let_go() -> None:
     gc.collect()
 
 
-def _settled(folder: Path, config: StudyConfig, found: Sequence[Member]) -> ModelsRecord:
-    """The study with its models, and those that its folder had before."""
-    now = {
-        member.name: MemberRecord(member.name, str(model))
-        for member, model in zip(found, config.models, strict=True)
-    }
-    before = load_members(folder).models if is_of_models(folder) else ()
-    known = {member.name: member for member in before}
-    return ModelsRecord(
-        config.name, config.model_dump(mode="json"), tuple({**known, **now}.values())
-    )
+def _note(
+    folder: Path, config: StudyConfig, found: Sequence[Member], errors: Mapping[str, str]
+) -> None:
+    """Write the study with its models, and why some cannot be run.
 
+    What an earlier call or another shard wrote of other models stays.
 
-def _noted(record: ModelsRecord, name: str, error: str) -> ModelsRecord:
-    models = (replace(each, error=error) if each.name == name else each for each in record.models)
-    return replace(record, models=tuple(models))
+    Args:
+        folder: The study's folder.
+        config: A study of several models.
+        found: Its models.
+        errors: Model -> why it cannot be run; empty where it was.
+    """
+    with owned(folder, "members", _PATIENCE):
+        before = load_members(folder).models if is_of_models(folder) else ()
+        told = {each.name: each for each in before}
+        for member, model in zip(found, config.models, strict=True):
+            if member.name not in told or told[member.name].source != str(model):
+                told[member.name] = MemberRecord(member.name, str(model))
+        told |= {name: replace(told[name], error=error) for name, error in errors.items()}
+        record = ModelsRecord(config.name, config.model_dump(mode="json"), tuple(told.values()))
+        write_record(folder / MODELS, "models", asdict(record))

@@ -24,6 +24,7 @@ from promptsearch.records.log import RunLog
 from promptsearch.scoring.protocol import price_of, price_of_generation
 from promptsearch.search.books import books_of
 from promptsearch.search.loop import search
+from promptsearch.search.options import deciding
 from promptsearch.search.plugins import make_strategy
 from promptsearch.search.training import TrainedStrategy
 from promptsearch.study.anytime import incumbents
@@ -110,9 +111,7 @@ def rehearse(
     objective = run.objective(
         scorer, ledger, others, log=log, proposing=proposing, start=start.winner if start else None
     )
-    options = {
-        name: value for name, value in run.options.items() if name not in run.strategy.writes
-    }
+    options = deciding(run.strategy, run.options)
     try:
         strategy = make_strategy(run.name, run.strategy, objective, run.seed, options)
         if isinstance(strategy, TrainedStrategy):

@@ -193,6 +193,30 @@ OPTIONS = [
 ]
 
 
+def test_what_a_prompt_does_not_say_of_its_model_is_told_or_not_needed(take, tiny):
+    folder = take("hard-json")
+    for told, said in (
+        ({"hash": "x"}, f"found for a model with hash x; '{tiny.name}' has"),
+        ({"name": "m", "hash": "x"}, "found for the model 'm' with hash x"),
+    ):
+        change(record(folder), told, "model")
+        assert said in refused(lambda: load_prompt(folder).model(tiny))
+    for told in ({}, {"source": None}, {"served": None, "hash": None}):
+        change(record(folder), told, "model")
+        assert load_prompt(folder).model(tiny).hash == tiny.hash
+        assert "hand the model over" in refused(lambda: load_prompt(folder).model())
+
+
+@pytest.mark.parametrize("part", ["lora_A", "lora_B"])
+@pytest.mark.parametrize("shape", [(), (4,), (4, 4, 4)])
+def test_low_rank_weights_of_another_number_of_dimensions_are_refused(take, tiny, part, shape):
+    path = take("weights-peft") / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if part in name)
+    save_file({**tensors, name: torch.ones(shape)}, path)
+    refused(lambda: read_peft(path.parent, tiny))
+
+
 @pytest.mark.parametrize(("name", "option", "value"), OPTIONS)
 def test_options_of_peft_that_cannot_be_are_refused(take, tiny, name, option, value):
     folder = take(name)

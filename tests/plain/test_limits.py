@@ -228,7 +228,7 @@ def test_json_is_held_to_the_same_limits(text: str, message: str) -> None:
         ("a." * 5_000 + "a=1", DEEP),
         ("strategies." + "9" * 5_000 + "=x", "'strategies' is a list of 1; expected a place in it"),
         ("a=&a [*a]", "an alias stands inside what it names"),
-        ("seeds=1000000", "--set seeds=1000000: seeds is 1000000; expected at most 1,000 seeds"),
+        ("seeds=1000000", "--set seeds: seeds is 1000000; expected at most 1,000 seeds"),
     ],
 )
 def test_overrides_are_held_to_the_same_limits(override: str, message: str) -> None:

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 from promptsearch.errors import StrategyError
 from promptsearch.records.log import RunLog
 from promptsearch.search.loop import search
+from promptsearch.search.options import check_options
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.optuna import WINDOW, Optuna
 from promptsearch.testing.conformance import StrategyConformance
@@ -202,3 +203,33 @@ def test_optuna_is_silent_and_the_root_logger_untouched(capfd):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(StrategyError, match=message):
         make_strategy("it", Optuna, planted_objective(), 0, options)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "postgresql://me:hunter2@db/x",
+        "postgresql+psycopg://db/x?user=me&password=hunter2",
+        "mysql+pymysql://me:hun/ter2@db/x",
+        "postgresql://db/x?sslkey=/key&sslpassword=hunter2",
+        "mssql+pyodbc:///?odbc_connect=SERVER%3Ddb%3BPWD%3Dhunter2",
+        "postgresql://me:@db:hunter2/x",  # no URL
+    ],
+)
+def test_a_url_with_a_secret_is_refused_and_not_repeated(storage):
+    with pytest.raises(StrategyError, match="'storage'") as raised:
+        check_options("optuna", Optuna, {"storage": storage})
+    assert "ter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "study.db",
+        "sqlite:///study.db",
+        "postgresql://me@db/x?passfile=/home/me/.pgpass&sslmode=require",
+        "mysql://db/x?read_default_file=~/.my.cnf",
+    ],
+)
+def test_a_url_without_a_secret_is_taken(storage):
+    assert check_options("optuna", Optuna, {"storage": storage})["storage"] == storage

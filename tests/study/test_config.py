@@ -668,31 +668,28 @@ def test_a_wrong_study_gets_one_clear_message(folder: Path, text: str, message: 
         (
             "buget=5",
             (
-                "study.yaml, --set buget=5: unknown key 'buget'. Did you mean 'budget'? Known: "
+                "study.yaml, --set buget: unknown key 'buget'. Did you mean 'budget'? Known: "
                 f"{KNOWN}."
             ),
         ),
         (
             "task.splits.test=x",
             (
-                "study.yaml, --set task.splits.test=x: task.splits.test is 'x'; expected a whole "
+                "study.yaml, --set task.splits.test: task.splits.test is 'x'; expected a whole "
                 "number."
             ),
         ),
         ("budget", "--set budget: expected KEY=VALUE or KEY.KEY=VALUE"),
-        (".a=1", "--set .a=1: expected KEY=VALUE or KEY.KEY=VALUE"),
-        ("budget.more=5", "--set budget.more=5: 'budget' is 400000, which has no key 'more'"),
+        (".a=1", "--set .a: expected KEY=VALUE or KEY.KEY=VALUE"),
+        ("budget.more=5", "--set budget.more: 'budget' is 400000, which has no key 'more'"),
         (
             "strategies.9=random",
-            (
-                "--set strategies.9=random: 'strategies' is a list of 3; expected a place in it, "
-                "found '9'"
-            ),
+            ("--set strategies.9: 'strategies' is a list of 3; expected a place in it, found '9'"),
         ),
         (
             "budget={",
             (
-                f"--set budget={{, line 1: this is not YAML: expected the node content, but found "
+                f"--set budget, line 1: this is not YAML: expected the node content, but found "
                 f"'<stream end>'. {QUOTES}"
             ),
         ),
@@ -700,6 +697,11 @@ def test_a_wrong_study_gets_one_clear_message(folder: Path, text: str, message: 
 )
 def test_a_wrong_override_is_named(folder: Path, override: str, message: str) -> None:
     assert complaint(STUDY, override) == message
+
+
+@pytest.mark.parametrize("override", ["model.key=sk-1", "strategies.9.key=sk-1", "budget={sk-1"])
+def test_the_value_of_an_override_may_be_a_secret(folder: Path, override: str) -> None:
+    assert "sk-1" not in complaint(STUDY, override)
 
 
 def test_files_that_cannot_be_read(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from promptsearch import LanguageModel, TextPrompt, compare, load_prompt
 from promptsearch.errors import ModelError, RecordError, StudyError, UnknownName
 from promptsearch.records.load import load_results
-from promptsearch.records.models import TRANSFER, load_models, load_transfer
+from promptsearch.records.models import TRANSFER, load_members, load_models, load_transfer
 from promptsearch.report import write_models_report
 from promptsearch.report.across import across
 from promptsearch.report.across_pages import models_to_html, models_to_markdown
@@ -22,7 +22,7 @@ from promptsearch.report.drawing import colour
 from promptsearch.report.slim import write_slim_record
 from promptsearch.scoring import Engine
 from promptsearch.study.config import parse_config
-from promptsearch.study.members import members
+from promptsearch.study.members import members, run_members
 from promptsearch.tasks.template import Template
 from promptsearch.testing.rerun import results_of, without_times
 from promptsearch.testing.tiny import tiny_model
@@ -235,6 +235,23 @@ def test_a_model_that_is_named_twice_is_refused():
     given = {"model": ["a/b", "a/b"], "task": "capitals", "budget": 9, "strategies": ["gcg"]}
     with pytest.raises(StudyError, match="two of the models are called 'a-b'"):
         members(parse_config(given))
+
+
+def test_what_one_shard_notes_of_a_model_another_one_keeps(tmp_path):
+    config = parse_config(keys(tmp_path, ("a", "b"), transfer=False))
+
+    def shard(failing, meanwhile=None):
+        def run(member, at, listener):
+            if meanwhile and member.name == "b":
+                meanwhile()
+            if member.name in failing:
+                raise ModelError(f"{member.name} fails")
+
+        run_members(config, members(config), tmp_path, run, lambda step: None)
+        return [member.error for member in load_members(tmp_path).models]
+
+    assert shard("b", lambda: shard("a")) == ["a fails", "b fails"]
+    assert shard("") == ["", ""]
 
 
 def test_the_figure_has_a_line_for_each_strategy_from_the_smallest_to_the_largest(finished):

@@ -595,6 +595,25 @@ def test_a_refused_call_leaves_the_record_of_the_study_as_it_is(tiny, films, tmp
     assert not (tmp_path / "films" / "random").exists()
 
 
+def test_where_a_dashboard_is_changes_no_number_and_may_move(tiny, films, tmp_path):
+    def work(place, **more):
+        rows = [{"optuna": {"storage": str(tmp_path / place), **more}}]
+        return compare(study(rows), out=tmp_path / "out", model=tiny, task=films)
+
+    work("a.db")
+    assert not work("b.db").failed
+    result = tmp_path / "out" / "films" / "optuna" / "seed0" / "result.json"
+    before = without_times(results_of(tmp_path / "out"))
+    result.unlink()
+    assert not work("b.db").failed and (tmp_path / "b.db").exists()
+    after = without_times(results_of(tmp_path / "out"))
+    for found in (before, after):
+        found["films/optuna/seed0"].pop("options")
+    assert after == before
+    with pytest.raises(StudyError, match="options was"):
+        work("b.db", batch=4)
+
+
 def test_what_was_proposed_for_other_settings_is_not_used_again(tiny, films, tmp_path, monkeypatch):
     def work(longest, out):
         rows = [{"llm_proposed": {"longest": longest}}]

@@ -131,7 +131,7 @@ def _read_low_rank(
     for key, tensor in tensors.items():
         name = key.removeprefix(_BEGIN).removesuffix(".weight")
         found[name] = scale * tensor.float() if name.endswith(".lora_B") else tensor
-        if name.endswith(".lora_A") and len(tensor) != config.r:
+        if name.endswith(".lora_A") and tensor.shape[:1] != (config.r,):
             raise PromptError(
                 f"{folder} says r = {config.r}, but '{name[:200]}' has the shape "
                 f"{tuple(tensor.shape)}"
