@@ -186,7 +186,11 @@ class Strategy(ABC):
 
     # It is not abstract: random search learns nothing.
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:  # noqa: B027
-        """Learn from the scores of the prompts of the last `ask`, in their order."""
+        """Learn from the scores of the prompts of the last `ask`, in their order.
+
+        Raises:
+            BudgetExhausted: As in `ask`.
+        """
 
     def state(self) -> State | None:
         """Everything that `ask` and `tell` depend on; None where a killed run is to be replayed.

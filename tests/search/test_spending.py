@@ -62,3 +62,31 @@ def test_free_proposals_are_counted_on_after_a_kill(kill, tmp_path, monkeypatch)
     search(again, tmp_path)
     assert again.told == whole.told
     assert again.objective.ledger.spent == whole.objective.ledger.spent
+
+
+class Learns(Strategy):
+    """Proposes one prompt after the other, and reads a long row when it is told of its scores."""
+
+    access = Access.LOGITS
+    step = 0
+
+    def ask(self):
+        self.step += 1
+        return [self.objective.space.prompt(divmod(self.step - 1, 4))]
+
+    def tell(self, prompts, evaluation):
+        self.objective.states([[1] * 40])
+
+
+@pytest.mark.parametrize("kill", [None, 1, 2])
+def test_a_budget_that_ends_in_a_tell_ends_the_search_there_again_after_a_kill(kill, tmp_path):
+    budget = 3 * scorer().budget(1) + 2 * 41
+    strategy = Learns(scorer().objective(budget, log=RunLog(tmp_path)), seed=0)
+    told = strategy.tell
+    if kill:
+        strategy.tell = lambda *given: killing() if strategy.step == kill else told(*given)
+        with pytest.raises(KeyboardInterrupt):
+            search(strategy)
+    again = Learns(scorer().objective(budget, log=RunLog(tmp_path)), seed=0)
+    assert search(again).startswith("41 tokens are wanted and 0 are set aside")
+    assert again.step == len(again.objective.log.lines) == len(again.objective.ranking) == 3
