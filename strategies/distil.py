@@ -81,8 +81,7 @@ class Distil(TrainedStrategy):
             )
         draws = np.random.default_rng([seed, 2])  # not the stream of the minibatches
         self.teacher = _teacher(objective, text, shots, separator, draws)
-        said = "".join(self.teacher.texts)
-        self.tokens = objective.encode(said)
+        self.tokens = objective.encode(self.teacher)
         if len(self.tokens) < objective.space.length:
             raise StrategyError(
                 f"the prompt that teaches has {len(self.tokens)} tokens, and is to be put into "
@@ -91,6 +90,7 @@ class Distil(TrainedStrategy):
         # Inputs that the teacher solves itself would teach to copy.
         ids = objective.training
         known = zip(ids, objective.demonstrations(ids), strict=True)
+        said = "".join(self.teacher.texts)
         unseen = [int(i) for i, solved in known if solved not in said]
         #: Ids of the examples whose inputs are learned from.
         self.inputs = np.array(unseen or ids, dtype=np.int64)

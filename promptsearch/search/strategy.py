@@ -211,8 +211,11 @@ class Strategy(ABC):
         """The number of parameters tuned in training; 0 for strategies that train nothing."""
         return 0
 
-    def tokens_of(self, text: str) -> list[int]:
+    def tokens_of(self, text: str | TextPrompt) -> list[int]:
         """The token ids of a text, repeated to the prompt's length; soft prompts may start there.
+
+        Args:
+            text: The text, or a prompt, as it stands in the slots.
 
         Raises:
             StrategyError: The text has no tokens.
