@@ -116,6 +116,11 @@ class CPT(TrainedStrategy):
                 "nothing is trained where 'eps_input' and 'eps_format' are 0: give one of them"
             )
 
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether it trains those of another run's winner; drawn ones stand in the slots."""
+        return bool(options["start"])
+
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The embeddings of the prompt's tokens, each with its ball."""
         ids = torch.tensor(self.shown.ids)

@@ -27,6 +27,7 @@ words.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,6 +98,11 @@ class Distil(TrainedStrategy):
         #: Example -> what the teacher predicts there, once it was met.
         self.taught: dict[int, Tensor] = {}
         super().__init__(objective, seed=seed, rate=rate, **training)
+
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether those of another run's winner teach; drawn ones stand in the slots."""
+        return bool(options["start"])
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """Embeddings of tokens of the teacher, drawn, in their order."""

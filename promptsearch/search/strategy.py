@@ -153,14 +153,15 @@ class Strategy(ABC):
 
     @classmethod
     def shows_examples(cls, options: Mapping[str, Any]) -> bool:
-        """Whether its prompts are solved examples, which stand before the input.
+        """Whether its prompts are made of solved examples, which stand before the input.
 
         Where the template has its slots behind the input, there is one more before it, which is
-        the first one then. What is found from another run's winner stands where that one does, if
-        it is text.
+        the first one then; trained prompts of them are refused there. Text that is found from such
+        a winner of another run stands there, too, whatever this says.
 
         Args:
-            options: All options, as for `check`.
+            options: All options, as for `check`, and `start`: whether the winner that a run starts
+                from is made of them; None where it starts from none.
         """
         return False
 

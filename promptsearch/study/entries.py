@@ -15,6 +15,7 @@ from promptsearch.search.plugins import find_strategy
 from promptsearch.search.strategy import Strategy
 from promptsearch.study.settings.strategy import StrategyConfig
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Entry:
         strategy: The class.
         family: The label in the study file, which the rows of a sweep share.
         source: The label of the row whose winner it starts from; None where it starts from none.
-        shows: Whether its prompts are solved examples, which stand before the input.
+        shows: Whether its prompts are made of solved examples, which stand before the input.
     """
 
     given: StrategyConfig
@@ -36,18 +37,21 @@ class Entry:
     source: str | None = None
     shows: bool = False
 
-    def told(self, question: Literal["asks_proposer", "shows_examples", "trains_on"]) -> Any:
+    def told(
+        self, question: Literal["asks_proposer", "shows_examples", "trains_on"], **more: Any
+    ) -> Any:
         """What the strategy says of its runs with the options of the row.
 
         Args:
             question: The class method that is asked.
+            more: What it is told besides the options.
 
         Raises:
             StrategyError: The method, which may be a stranger's, failed.
         """
         options = check_options(self.given.name, self.strategy, self.given.options)
         with strangers_code(f"{self.strategy.__name__}.{question}"):
-            return getattr(self.strategy, question)(options)
+            return getattr(self.strategy, question)({**options, **more})
 
 
 def entries_of(config: StudyConfig) -> list[Entry]:
@@ -121,11 +125,32 @@ def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
     ]
     shows: dict[str, bool] = {}
     for entry in sources_first(found):
-        # What is found from a prompt stands where that one does, if it is text, too.
-        shows[entry.given.label] = _writes(entry) and (
-            shows[entry.source] if entry.source else bool(entry.told("shows_examples"))
+        start = shows[entry.source] if entry.source else None
+        shows[entry.given.label] = bool(
+            # What is found from a prompt stands where that one does, if it is text, too.
+            (start and _writes(entry)) or entry.told("shows_examples", start=start)
         )
     return [replace(entry, shows=shows[entry.given.label]) for entry in found]
+
+
+def check_shown(entries: Sequence[Entry], tasks: Sequence[Task]) -> None:
+    """Refuse to train prompts of solved examples in slots that stand behind the input.
+
+    Args:
+        entries: The entries of a study.
+        tasks: Its tasks.
+
+    Raises:
+        StudyError: An entry does so; texts get a slot before the input, see `showing`.
+    """
+    trained = next((each for each in entries if each.shows and not _writes(each)), None)
+    behind = next((task for task in tasks if not task.template.fixed), None)
+    if trained and behind:
+        raise StudyError(
+            f"'{trained.given.label}' trains a prompt of solved examples, which stand before the "
+            f"input, but the template of task '{behind.name}' has its first slot behind it: "
+            f"{behind.template.text!r}. Write a template that begins with a slot"
+        )
 
 
 def _writes(entry: Entry) -> bool:

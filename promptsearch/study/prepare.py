@@ -24,7 +24,7 @@ from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.ending import smallest_budget
-from promptsearch.study.entries import Entry, entries_of
+from promptsearch.study.entries import Entry, check_shown, entries_of
 from promptsearch.study.families import check_family, check_metrics, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.others import check_others, others_of
@@ -220,6 +220,7 @@ def prepare(
             log.warning("task '%s': %s", each.name, note)
     _check_sweep(config, tasks)
     check_starts(config, tasks, entries)
+    check_shown(entries, tasks)
     check_others(config, tasks, entries)
     lm = model or load_model(config, entries, [drawable(each, config) for each in tasks])
     lm.check()
