@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.prompts.text import TextPrompt
 from promptsearch.search.calling import strangers_code
 from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy
@@ -185,7 +184,8 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
             f"'{label}' cannot start from '{name}': the strategy '{strategy}' starts "
             "from no other run"
         )
-    if not entry.strategy.starts_from & source.strategy.proposes:
+    shared: Iterable[type[Prompt]] = entry.strategy.starts_from & source.strategy.proposes
+    if not shared:
         can, has = (
             ", ".join(sorted(kind.__name__ for kind in kinds))
             for kinds in (entry.strategy.starts_from, source.strategy.proposes)
@@ -195,10 +195,8 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
             f"'{strategy}' starts from {can}"
         )
     own, other = (each.given.length or config.lengths[0] for each in (entry, source))
-    sized = not any(
-        kind is TextPrompt for kind in source.strategy.proposes
-    )  # the length of texts is known later
-    if sized and own != other:
+    # The length of a text is known later, and its tokens are repeated.
+    if own != other and any(kind.sized for kind in shared):
         raise StudyError(
             f"'{label}' has {own} prompt tokens and starts from '{name}', which has "
             f"{other}: give both the same length"
