@@ -152,6 +152,15 @@ class Strategy(ABC):
         return False
 
     @classmethod
+    def takes_words(cls, options: Mapping[str, Any]) -> bool:
+        """Whether it takes words of the pool, and so pays for finding them.
+
+        Args:
+            options: As for `shows_examples`.
+        """
+        return HardPrompt in cls.proposes
+
+    @classmethod
     def shows_examples(cls, options: Mapping[str, Any]) -> bool:
         """Whether its prompts are made of solved examples, which stand before the input.
 

@@ -28,6 +28,7 @@ class Entry:
         family: The label in the study file, which the rows of a sweep share.
         source: The label of the row whose winner it starts from; None where it starts from none.
         shows: Whether its prompts are made of solved examples, which stand before the input.
+        takes_words: Whether it takes words of the pool.
     """
 
     given: StrategyConfig
@@ -35,9 +36,12 @@ class Entry:
     family: str
     source: str | None = None
     shows: bool = False
+    takes_words: bool = False
 
     def told(
-        self, question: Literal["asks_proposer", "shows_examples", "trains_on"], **more: Any
+        self,
+        question: Literal["asks_proposer", "shows_examples", "takes_words", "trains_on"],
+        **more: Any,
     ) -> Any:
         """What the strategy says of its runs with the options of the row.
 
@@ -109,7 +113,7 @@ def _found(config: StudyConfig, place: int, given: StrategyConfig) -> type[Strat
 
 
 def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
-    """The entries with what they start from, checked, and with what they show.
+    """The entries with what they start from, checked, with what they show and take.
 
     Raises:
         StudyError: An entry starts from itself, also by way of others, or from prompts that its
@@ -122,14 +126,14 @@ def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
         else replace(entry, source=_source(config, entry, entry.given.start.run, entries))
         for entry in entries
     ]
-    shows: dict[str, bool] = {}
+    made: dict[str, Entry] = {}
     for entry in sources_first(found):
-        start = shows[entry.source] if entry.source else None
-        shows[entry.given.label] = bool(
-            # What is found from a prompt stands where that one does, if it is text, too.
-            (start and _writes(entry)) or entry.told("shows_examples", start=start)
-        )
-    return [replace(entry, shows=shows[entry.given.label]) for entry in found]
+        start = made[entry.source].shows if entry.source else None
+        # What is found from a prompt stands where that one does, if it is text, too.
+        shows = (start and _writes(entry)) or entry.told("shows_examples", start=start)
+        takes = entry.told("takes_words", start=start)
+        made[entry.given.label] = replace(entry, shows=bool(shows), takes_words=bool(takes))
+    return [made[entry.given.label] for entry in found]
 
 
 def check_shown(entries: Sequence[Entry], tasks: Sequence[Task]) -> None:

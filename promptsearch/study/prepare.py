@@ -28,7 +28,7 @@ from promptsearch.study.entries import Entry, check_shown, entries_of
 from promptsearch.study.families import check_family, check_metrics, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.others import check_others, others_of
-from promptsearch.study.pools import find_pool
+from promptsearch.study.pools import find_pool, paid_by
 from promptsearch.study.precision import check_precision
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
@@ -180,6 +180,7 @@ class Prepared:
             folder=folder / task.name / given.label / f"seed{seed}",
             seconds=config.max_seconds,
             max_cost=config.max_cost,
+            pool=paid_by(entry, arena.pool),
             # A reference line is exact: no prompt of its space may be dropped on a part of them.
             race=config.race and arena.races and not entry.strategy.reference,
             proposing=self.proposing,
@@ -335,7 +336,7 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
 
 
 def _check_budget(config: StudyConfig, entry: Entry, arena: Arena) -> None:
-    pool, budget = arena.price_of_pool(entry.strategy), entry.given.budget or config.budget
+    pool, budget = paid_by(entry, arena.pool), entry.given.budget or config.budget
     least = smallest_budget(arena, entry.strategy.finalists) + pool
     if budget < least:
         words = f", with the {pool} of the pool's words," if pool else ""
