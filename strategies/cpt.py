@@ -116,6 +116,11 @@ class CPT(TrainedStrategy):
                 "nothing is trained where 'eps_input' and 'eps_format' are 0: give one of them"
             )
 
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether it trains those of another run's winner; drawn ones stand in the slots."""
+        return bool(options["start"])
+
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The embeddings of the prompt's tokens, each with its ball."""
         ids = torch.tensor(self.shown.ids)
@@ -177,17 +182,18 @@ class _Balls(nn.Module):
 
 def _shown(objective: Objective, separator: str, draws: np.random.Generator) -> Shown:
     """The solved examples in the prompt, as many tokens as it has."""
-    length, text = objective.space.length, ""
+    length, prompt = objective.space.length, TextPrompt("")
     if objective.start is not None:
-        (start,) = TextPrompt.among([objective.start])
-        text = "".join(start.texts)
+        (prompt,) = TextPrompt.among([objective.start])
     order = draws.permutation(objective.training)
     for solved in objective.demonstrations(order):
-        if len(objective.encode(text)) >= length:
+        if len(objective.encode(prompt)) >= length:
             break
-        if solved not in text:
-            text = solved + separator + text
-    shown = read_shown(objective, text)
+        first, *others = prompt.texts
+        if not any(solved in text for text in prompt.texts):
+            prompt = TextPrompt([solved + separator + first, *others])
+    texts = objective.space.slot_texts(prompt)
+    shown = Shown.joined([read_shown(objective, text) for text in texts])
     if len(shown.ids) < length:
         raise StrategyError(
             f"the prompt has {length} tokens, and all solved examples together have "

@@ -27,6 +27,7 @@ words.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -81,8 +82,7 @@ class Distil(TrainedStrategy):
             )
         draws = np.random.default_rng([seed, 2])  # not the stream of the minibatches
         self.teacher = _teacher(objective, text, shots, separator, draws)
-        said = "".join(self.teacher.texts)
-        self.tokens = objective.encode(said)
+        self.tokens = objective.encode(self.teacher)
         if len(self.tokens) < objective.space.length:
             raise StrategyError(
                 f"the prompt that teaches has {len(self.tokens)} tokens, and is to be put into "
@@ -91,12 +91,18 @@ class Distil(TrainedStrategy):
         # Inputs that the teacher solves itself would teach to copy.
         ids = objective.training
         known = zip(ids, objective.demonstrations(ids), strict=True)
+        said = "".join(self.teacher.texts)
         unseen = [int(i) for i, solved in known if solved not in said]
         #: Ids of the examples whose inputs are learned from.
         self.inputs = np.array(unseen or ids, dtype=np.int64)
         #: Example -> what the teacher predicts there, once it was met.
         self.taught: dict[int, Tensor] = {}
         super().__init__(objective, seed=seed, rate=rate, **training)
+
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether those of another run's winner teach; drawn ones stand in the slots."""
+        return bool(options["start"])
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """Embeddings of tokens of the teacher, drawn, in their order."""

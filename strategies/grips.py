@@ -125,6 +125,12 @@ class Grips(Strategy):
         """Where it writes what phrases are substituted by."""
         return bool(options["substitute"] == "proposer")
 
+    @classmethod
+    def takes_words(cls, options: Mapping[str, Any]) -> bool:
+        """Where they begin a walk, or stand in place of phrases."""
+        given = options["prompts"] or options["start"] is not None
+        return bool(options["substitute"] == "pool" or not given)
+
     def ask(self) -> Sequence[Prompt]:
         """An instruction to start from, or edits of the present one."""
         for _ in range(_TRIES):  # where nothing new can be made of an instruction, the walk ends

@@ -11,7 +11,7 @@ examples, and writes better ones.
 Differs from both: all instructions are scored on the same examples, with the loss; no solved
 example that a proposer sees is among these; `ape` mixes inference and resampling from its second
 step on, instead of doing one after the other. A score that OPRO shows is the probability of the
-right answer in percent, as the geometric mean over the examples.
+right answer in percent, as the geometric mean over the examples; or the metric that is followed.
 
 Beats random on the planted objectives `separable` and `pairwise`.
 """
@@ -123,9 +123,10 @@ class LLMProposed(Strategy):
         if not best:
             return [self._from_examples() for _ in range(self._batch)]
         if self._method == "opro":  # section 4: scored instructions, the worst first
+            told = scores([self._values[text] for text in best])
             shown = "\n\n".join(
-                f"Instruction: {text}\nScore: {score(self._values[text])}"
-                for text in reversed(best)
+                f"Instruction: {text}\nScore: {score}"
+                for text, score in reversed(list(zip(best, told, strict=True)))
             )
             return [_BETTER.format(self._demonstrations(), shown) for _ in range(self._batch)]
         # APE: inference (section 3.1) for a share of the requests, else resampling (section 3.3).
@@ -144,10 +145,21 @@ class LLMProposed(Strategy):
         return solved(objective.examples(objective.minibatch(self._rng, self._examples)))
 
 
-def score(loss: float) -> int:
-    """The probability of the right answer in percent, from 0 to 100, as a geometric mean.
+def scores(values: Sequence[float]) -> list[str]:
+    """What a request says of instructions, higher is better.
+
+    Of losses in nats it is the probability of the right answer in percent, as a geometric mean.
+    That of long answers is 0: their losses stand between 0, the worst, and 100, the best. A metric
+    stands in percent, or on its own scale where that goes beyond 1.
 
     Args:
-        loss: The mean loss in nats.
+        values: The mean losses in nats, or minus the metric that is followed: then one of them is
+            below 0, or none above.
     """
-    return round(100 * math.exp(-max(0.0, loss)))
+    worst, best = max(values), min(values)
+    if best < 0 or worst <= 0:
+        unit = 100 if max(-best, worst) <= 1 else 1
+        return [f"{-unit * value or 0:.3g}" for value in values]
+    if best < worst and not round(100 * math.exp(-best)):
+        return [str(round(100 * (worst - value) / (worst - best))) for value in values]
+    return [str(round(100 * math.exp(-value))) for value in values]

@@ -105,7 +105,7 @@ class PromptTuning(TrainedStrategy):
                     "the run that 'start' names was won by the empty prompt: there is no word to "
                     "start from"
                 )
-            ids = self.tokens_of("".join(start.texts))
+            ids = self.tokens_of(start)
         return self.objective.embeddings[torch.tensor(ids)].float().cpu()
 
     def _labels(self) -> list[Tensor]:

@@ -123,7 +123,7 @@ class Prune(Strategy):
     @classmethod
     def shows_examples(cls, options: Mapping[str, Any]) -> bool:
         """Whether its prompts are what is left of solved examples."""
-        return not options["prompts"]
+        return not options["prompts"] and options["start"] is None
 
     def ask(self) -> Sequence[Prompt]:
         """Texts to begin with, or such with fewer tokens than one that was scored."""

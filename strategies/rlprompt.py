@@ -132,6 +132,8 @@ class RLPrompt(Strategy):
         while not self.rows:  # the policy hardly ever writes another prompt
             row = tuple(self._rng.integers(len(space.pool), size=space.length).tolist())
             self.rows = [] if row in self._rewards else [row]
+        # What was not written was not read either, and `tell` needs it.
+        self._read(beginnings(self.rows))
         return [space.prompt(row) for row in self.rows]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
@@ -153,8 +155,7 @@ class RLPrompt(Strategy):
     def _learn(self, rows: Sequence[Row], values: Tensor) -> None:
         """One step of Adam on prompts with these rewards; the target follows."""
         tokens = torch.tensor(rows)  # (prompts, length)
-        beginnings = [row[:t] for row in rows for t in range(len(row))]
-        states = self._read(beginnings).view(*tokens.shape, -1)
+        states = self._read(beginnings(rows)).view(*tokens.shape, -1)
         self._optimizer.zero_grad()
         with torch.no_grad():
             target = self._target(states)
@@ -183,14 +184,14 @@ class RLPrompt(Strategy):
             rows = [(*row, token) for row, token in zip(rows, tokens.tolist(), strict=True)]
         return rows
 
-    def _read(self, beginnings: Sequence[Row]) -> Tensor:
+    def _read(self, begun: Sequence[Row]) -> Tensor:
         """The LM's states above beginnings of prompts, each read and paid once, `(rows, width)`."""
-        new = [row for row in dict.fromkeys(beginnings) if row not in self.states]
+        new = [row for row in dict.fromkeys(begun) if row not in self.states]
         if new:
             pool = self.objective.space.pool
             states = self.objective.states([pool[list(row)].tolist() for row in new])
             self.states.update(zip(new, states.double(), strict=True))
-        return torch.stack([self.states[row] for row in beginnings])
+        return torch.stack([self.states[row] for row in begun])
 
 
 class Policy(nn.Module):
@@ -226,6 +227,11 @@ class Policy(nn.Module):
         normal = nn.functional.layer_norm(states, (width,))
         vector = torch.relu(normal @ self._in / width + self._bias) @ self.out
         return vector @ self.tokens.T / width
+
+
+def beginnings(rows: Sequence[Row]) -> list[Row]:
+    """What stands before each token of prompts, prompt by prompt."""
+    return [row[:t] for row in rows for t in range(len(row))]
 
 
 def path_loss(q: Tensor, target: Tensor, tokens: Tensor, values: Tensor) -> Tensor:

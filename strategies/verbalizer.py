@@ -124,6 +124,11 @@ class Verbalizer(Strategy):
                 "'words' of a class: try more, or take fewer words"
             )
 
+    @classmethod
+    def takes_words(cls, options: Mapping[str, Any]) -> bool:
+        """Where it changes prompts by them."""
+        return bool(options["tries"])
+
     def ask(self) -> Sequence[Prompt]:
         """The given prompts as they are; with answer words; then changes of the best."""
         self._asked = list(self._given) if self._first else []

@@ -16,6 +16,7 @@ from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.summary import summarise
 from promptsearch.study.config import parse_config
+from promptsearch.study.entries import entries_of
 from promptsearch.study.forecast import forecast
 from promptsearch.testing.rerun import without_times
 from promptsearch.testing.tiny_task import tiny_study as study
@@ -272,6 +273,11 @@ def test_a_study_file_keeps_the_key(tiny):
             "has 3 prompt tokens and starts from 'random'",
         ),
         (
+            [{"evolution": {"length": 3, "start": {"run": "beam"}}}, "beam"],
+            StudyError,
+            "has 3 prompt tokens and starts from 'beam', which has 2: give both the same length",
+        ),
+        (
             [{"gcg": {"start": "random"}}, "random"],
             StudyError,
             r"start is 'random'; expected a mapping of keys to values",
@@ -285,6 +291,17 @@ def test_what_is_wrong_is_said_before_anything_is_spent(
     with pytest.raises(error, match=says):
         compare(study(strategies), out=tmp_path / "out", model=tiny, task=films)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_text_is_a_start_for_prompts_of_any_length():
+    rows = [
+        {"manual": {"prompts": ["a"], "length": 1}},
+        "beam",
+        {"evolution": {"length": 3, "start": {"run": "manual"}}},
+        {"grips": {"length": 3, "start": {"run": "beam"}}},  # where that ends with a text
+    ]
+    found = entries_of(parse_config({**study(rows), "model": "m", "task": "capitals"}))
+    assert [entry.source for entry in found] == [None, None, "manual", "beam"]
 
 
 MINE = """

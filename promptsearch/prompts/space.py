@@ -161,6 +161,15 @@ class PromptSpace:
             texts.append(text.removeprefix(" ") if slot.space else text)
         return TextPrompt(texts)
 
+    def slot_texts(self, prompt: TextPrompt) -> list[str]:
+        """What a text prompt puts into each slot: its text, after the slot's space if it has one.
+
+        Args:
+            prompt: The prompt; texts beyond the slots, found in another template, stay as they are.
+        """
+        texts = [slot.holding(text) for slot, text in zip(self._slots, prompt.texts, strict=False)]
+        return [*texts, *prompt.texts[len(texts) :]]
+
     def neighbours(self, tokens: ArrayLike, count: int) -> NDArray[np.int64]:
         """The tokens of the pool that are nearest to given tokens, by the cosine of embeddings.
 

@@ -9,6 +9,7 @@ written stands in `calls.py`, and what it costs in `prices.py`, with what the le
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -35,8 +36,8 @@ from promptsearch.search.race import race
 from promptsearch.search.ranking import FINALISTS, Ranking
 from promptsearch.tasks.answered import Reader
 
-#: How many proposals in a row that cost nothing end a run: a strategy that only repeats itself has
-#: nothing new to say.
+#: How many proposals in a row that cost nothing end a run, if nothing else was charged meanwhile: a
+#: strategy that only repeats itself has nothing new to say.
 FREE_PROPOSALS = 1_000
 
 
@@ -110,8 +111,8 @@ class Books:
             proposing, ledger, self.log.proposals, lambda: self.prices.set_aside(space.length), fare
         )
         self.calls = Calls(ledger, self.log, cache, self._known)
-        self._watch, self._guard, self._free = watch, Guard(), 0
-        self._handed, self._race = white_box, race
+        self._watch, self._guard, self._handed, self._race = watch, Guard(), white_box, race
+        self._free: Counter[int] = Counter()  # what was spent -> proposals then that cost nothing
         self._rows: dict[tuple[str, str], Row] = {}
 
     def ids(self, examples: ArrayLike) -> ExampleIds:
@@ -134,13 +135,13 @@ class Books:
             raise self._time_over()
         self.log.asks += 1
         price = computed = 0
-        costs = any(self.prices.each(p, ids) for p in new.values())
-        self._free = 0 if costs else self._free + len(prompts)
-        if self._free >= FREE_PROPOSALS:
-            raise BudgetExhausted(
-                f"{self._free} proposals in a row had all been scored before, "
-                "or are too long to be scored"
-            )
+        if not any(self.prices.each(p, ids) for p in new.values()):
+            self._free[self.ledger.spent] += len(prompts)
+            if (free := self._free[self.ledger.spent]) >= FREE_PROPOSALS:
+                raise BudgetExhausted(
+                    f"{free} proposals in a row had all been scored before, "
+                    "or are too long to be scored"
+                )
         if new:
             payable = self.prices.payable(list(new.values()), ids)
             if payable and self.seconds is not None and self.log.searched:
@@ -204,7 +205,7 @@ class Books:
             "ledger": self.ledger.to_json(),
             "lead_paid": sorted(self.prices.lead_paid),
             "others": {name: sorted(each.prices.lead_paid) for name, each in self.others.items()},
-            "free": self._free,
+            "free": self._free[self.ledger.spent],
         }
 
     def recover(self, saved: dict[str, Any]) -> None:
@@ -240,7 +241,8 @@ class Books:
         self.prices.lead_paid.update(saved["lead_paid"])
         for name, met in saved.get("others", {}).items():  # states of old name none
             self.others[name].prices.lead_paid.update(met)
-        self._free, self.log.asks = saved["free"], saved.get("asks", 0)  # old states name none
+        self._free[self.ledger.spent] = saved["free"]
+        self.log.asks = saved.get("asks", 0)  # old states name none
 
     def _known(self, scorer: Scorer, prompts: Sequence[Prompt], ids: ExampleIds) -> Scores | None:
         """What the search has seen of prompts on `score_on`, where this is its scorer."""
@@ -257,8 +259,7 @@ class Books:
         Returns:
             The price, and the number of tokens that were computed.
         """
-        line = self.calls.replayed("search", prompts)
-        if line is not None:
+        if (line := self.calls.replayed("search", prompts)) is not None:
             price = self.prices.charge(prompts, ids) + line.get("generated", 0)
             self.ledger.charge(forward=line.get("generated", 0))
             self.log.check(line, len(ids), self.ledger.to_json())
@@ -284,8 +285,7 @@ class Books:
             all of them, or, where the budget ended the race, those that saw all examples.
         """
         ids, prices = self.scored, self.prices
-        line = self.calls.replayed("search", prompts)
-        if line is not None:
+        if (line := self.calls.replayed("search", prompts)) is not None:
             self.ledger.charge(forward=line["price"])
             prices.met(ids[: line.get("seen", len(ids))])
             self.log.check(line, len(ids), self.ledger.to_json())

@@ -76,14 +76,14 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
             if not prompts:
                 return alike.reason("nothing left to propose")
             evaluation = books.evaluate(prompts, examples)
+            alike.look(books.log.lines)
+            if alike.blind:
+                return alike.reason("")
+            with _named(strategy, "tell"):  # it may ask more of the model, and pay for that
+                strategy.tell(prompts, evaluation)
         except (BudgetExhausted, Diverged, NothingUsable) as end:
             alike.look(books.log.lines)
             return alike.reason(str(end))
-        alike.look(books.log.lines)
-        if alike.blind:
-            return alike.reason("")
-        with _named(strategy, "tell"):
-            strategy.tell(prompts, evaluation)
         if checkpoint and not books.log.replaying:
             checkpoint.save(strategy)
 

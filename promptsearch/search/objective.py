@@ -23,6 +23,7 @@ from promptsearch.prompts.kinds import own_copy
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.ledger import Statement
 from promptsearch.records.scores import Evaluation, ExampleIds, Floats
 from promptsearch.scoring.protocol import inside
@@ -291,9 +292,10 @@ class Objective:
         """
         return books_of(self).scorer.demonstrations(np.array(ids, dtype=np.int64), answers)
 
-    def encode(self, text: str) -> list[int]:
-        """The token ids of a text."""
-        return list(books_of(self).scorer.encode(text))
+    def encode(self, text: str | TextPrompt) -> list[int]:
+        """The token ids of a text, or of what a text prompt puts into the slots, one by one."""
+        texts = [text] if isinstance(text, str) else self._space.slot_texts(text)
+        return [i for each in texts for i in books_of(self).scorer.encode(each)]
 
     @property
     def embeddings(self) -> Tensor:

@@ -34,6 +34,19 @@ class Shown:
     answers: tuple[range, ...]
     examples: tuple[int, ...]
 
+    @staticmethod
+    def joined(parts: Sequence[Shown]) -> Shown:
+        """Texts that stand one after the other."""
+        ids: list[int] = []
+        inputs: set[int] = set()
+        answers: list[range] = []
+        for part in parts:
+            inputs |= {len(ids) + place for place in part.inputs}
+            answers += [range(len(ids) + a.start, len(ids) + a.stop) for a in part.answers]
+            ids += part.ids
+        examples = tuple(example for part in parts for example in part.examples)
+        return Shown(tuple(ids), frozenset(inputs), tuple(answers), examples)
+
     def last(self, count: int) -> Shown:
         """The last tokens of the text; an answer of which some are left out is what is left of it.
 

@@ -152,15 +152,25 @@ class Strategy(ABC):
         return False
 
     @classmethod
-    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
-        """Whether its prompts are solved examples, which stand before the input.
-
-        Where the template has its slots behind the input, there is one more before it, which is
-        the first one then. What is found from another run's winner stands where that one does, if
-        it is text.
+    def takes_words(cls, options: Mapping[str, Any]) -> bool:
+        """Whether it takes words of the pool, and so pays for finding them.
 
         Args:
-            options: All options, as for `check`.
+            options: As for `shows_examples`.
+        """
+        return HardPrompt in cls.proposes
+
+    @classmethod
+    def shows_examples(cls, options: Mapping[str, Any]) -> bool:
+        """Whether its prompts are made of solved examples, which stand before the input.
+
+        Where the template has its slots behind the input, there is one more before it, which is
+        the first one then; trained prompts of them are refused there. Text that is found from such
+        a winner of another run stands there, too, whatever this says.
+
+        Args:
+            options: All options, as for `check`, and `start`: whether the winner that a run starts
+                from is made of them; None where it starts from none.
         """
         return False
 
@@ -186,7 +196,11 @@ class Strategy(ABC):
 
     # It is not abstract: random search learns nothing.
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:  # noqa: B027
-        """Learn from the scores of the prompts of the last `ask`, in their order."""
+        """Learn from the scores of the prompts of the last `ask`, in their order.
+
+        Raises:
+            BudgetExhausted: As in `ask`.
+        """
 
     def state(self) -> State | None:
         """Everything that `ask` and `tell` depend on; None where a killed run is to be replayed.
@@ -207,8 +221,11 @@ class Strategy(ABC):
         """The number of parameters tuned in training; 0 for strategies that train nothing."""
         return 0
 
-    def tokens_of(self, text: str) -> list[int]:
+    def tokens_of(self, text: str | TextPrompt) -> list[int]:
         """The token ids of a text, repeated to the prompt's length; soft prompts may start there.
+
+        Args:
+            text: The text, or a prompt, as it stands in the slots.
 
         Raises:
             StrategyError: The text has no tokens.

@@ -12,7 +12,6 @@ import torch
 from promptsearch.errors import ModelError, StudyError, Tampered
 from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
-from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.kinds import sampled_under
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
@@ -22,7 +21,6 @@ from promptsearch.scoring.protocol import Scorer, inside, price_of
 from promptsearch.scoring.scorer import SplitScorer, make_scorer
 from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.search.pool import Pool
-from promptsearch.search.strategy import Strategy
 from promptsearch.study.aims import Aims
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.placement import Kind
@@ -241,10 +239,6 @@ class Arena:
             return scorer, 0
         following = MetricScorer(scorer, self.follows, self.task)
         return following, following.most
-
-    def price_of_pool(self, strategy: type[Strategy]) -> int:
-        """What a strategy pays before it starts: for the pool, where its prompts are made of it."""
-        return self.pool.price if HardPrompt in strategy.proposes else 0
 
     @property
     def price_of_evaluation(self) -> int:

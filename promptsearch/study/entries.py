@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.prompts.text import TextPrompt
 from promptsearch.search.calling import strangers_code
 from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy
 from promptsearch.search.strategy import Strategy
 from promptsearch.study.settings.strategy import StrategyConfig
 from promptsearch.study.settings.study import StudyConfig
+from promptsearch.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Entry:
         strategy: The class.
         family: The label in the study file, which the rows of a sweep share.
         source: The label of the row whose winner it starts from; None where it starts from none.
-        shows: Whether its prompts are solved examples, which stand before the input.
+        shows: Whether its prompts are made of solved examples, which stand before the input.
+        takes_words: Whether it takes words of the pool.
     """
 
     given: StrategyConfig
@@ -35,19 +36,25 @@ class Entry:
     family: str
     source: str | None = None
     shows: bool = False
+    takes_words: bool = False
 
-    def told(self, question: Literal["asks_proposer", "shows_examples", "trains_on"]) -> Any:
+    def told(
+        self,
+        question: Literal["asks_proposer", "shows_examples", "takes_words", "trains_on"],
+        **more: Any,
+    ) -> Any:
         """What the strategy says of its runs with the options of the row.
 
         Args:
             question: The class method that is asked.
+            more: What it is told besides the options.
 
         Raises:
             StrategyError: The method, which may be a stranger's, failed.
         """
         options = check_options(self.given.name, self.strategy, self.given.options)
         with strangers_code(f"{self.strategy.__name__}.{question}"):
-            return getattr(self.strategy, question)(options)
+            return getattr(self.strategy, question)({**options, **more})
 
 
 def entries_of(config: StudyConfig) -> list[Entry]:
@@ -106,7 +113,7 @@ def _found(config: StudyConfig, place: int, given: StrategyConfig) -> type[Strat
 
 
 def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
-    """The entries with what they start from, checked, and with what they show.
+    """The entries with what they start from, checked, with what they show and take.
 
     Raises:
         StudyError: An entry starts from itself, also by way of others, or from prompts that its
@@ -119,13 +126,34 @@ def _with_sources(config: StudyConfig, entries: list[Entry]) -> list[Entry]:
         else replace(entry, source=_source(config, entry, entry.given.start.run, entries))
         for entry in entries
     ]
-    shows: dict[str, bool] = {}
+    made: dict[str, Entry] = {}
     for entry in sources_first(found):
+        start = made[entry.source].shows if entry.source else None
         # What is found from a prompt stands where that one does, if it is text, too.
-        shows[entry.given.label] = _writes(entry) and (
-            shows[entry.source] if entry.source else bool(entry.told("shows_examples"))
+        shows = (start and _writes(entry)) or entry.told("shows_examples", start=start)
+        takes = entry.told("takes_words", start=start)
+        made[entry.given.label] = replace(entry, shows=bool(shows), takes_words=bool(takes))
+    return [made[entry.given.label] for entry in found]
+
+
+def check_shown(entries: Sequence[Entry], tasks: Sequence[Task]) -> None:
+    """Refuse to train prompts of solved examples in slots that stand behind the input.
+
+    Args:
+        entries: The entries of a study.
+        tasks: Its tasks.
+
+    Raises:
+        StudyError: An entry does so; texts get a slot before the input, see `showing`.
+    """
+    trained = next((each for each in entries if each.shows and not _writes(each)), None)
+    behind = next((task for task in tasks if not task.template.fixed), None)
+    if trained and behind:
+        raise StudyError(
+            f"'{trained.given.label}' trains a prompt of solved examples, which stand before the "
+            f"input, but the template of task '{behind.name}' has its first slot behind it: "
+            f"{behind.template.text!r}. Write a template that begins with a slot"
         )
-    return [replace(entry, shows=shows[entry.given.label]) for entry in found]
 
 
 def _writes(entry: Entry) -> bool:
@@ -160,7 +188,8 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
     source = named[0]
     if source == entry:
         raise StudyError(f"'{label}' names itself under 'start': name the run of another row")
-    if not entry.strategy.starts_from & source.strategy.proposes:
+    shared: Iterable[type[Prompt]] = entry.strategy.starts_from & source.strategy.proposes
+    if not shared:
         can, has = (
             ", ".join(sorted(kind.__name__ for kind in kinds))
             for kinds in (entry.strategy.starts_from, source.strategy.proposes)
@@ -170,10 +199,8 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
             f"'{strategy}' starts from {can}"
         )
     own, other = (each.given.length or config.lengths[0] for each in (entry, source))
-    sized = not any(
-        kind is TextPrompt for kind in source.strategy.proposes
-    )  # the length of texts is known later
-    if sized and own != other:
+    # The length of a text is known later, and its tokens are repeated.
+    if own != other and any(kind.sized for kind in shared):
         raise StudyError(
             f"'{label}' has {own} prompt tokens and starts from '{name}', which has "
             f"{other}: give both the same length"

@@ -7,7 +7,6 @@ from typing import Any
 
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
-from promptsearch.prompts.hard import HardPrompt
 from promptsearch.search.pool import Pool, answer_tokens, listed_words, make_pool
 from promptsearch.study.entries import Entry
 from promptsearch.study.settings.pool import PoolSource
@@ -40,7 +39,12 @@ def find_pool(
 
 def takes_words(entries: Sequence[Entry]) -> bool:
     """Whether a strategy takes words from a pool."""
-    return any(HardPrompt in entry.strategy.proposes for entry in entries)
+    return any(entry.takes_words for entry in entries)
+
+
+def paid_by(entry: Entry, pool: Pool) -> int:
+    """What an entry pays for the pool before it starts, in tokens."""
+    return pool.price if entry.takes_words else 0
 
 
 def words_of(config: StudyConfig) -> list[str] | None:

@@ -24,11 +24,11 @@ from promptsearch.study.aims import Aims, aims_of, hand_judges
 from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.ending import smallest_budget
-from promptsearch.study.entries import Entry, entries_of
+from promptsearch.study.entries import Entry, check_shown, entries_of
 from promptsearch.study.families import check_family, check_metrics, check_proposer, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.others import check_others, others_of
-from promptsearch.study.pools import find_pool
+from promptsearch.study.pools import find_pool, paid_by
 from promptsearch.study.precision import check_precision
 from promptsearch.study.run import Run
 from promptsearch.study.settings.pool import PoolSource
@@ -180,6 +180,7 @@ class Prepared:
             folder=folder / task.name / given.label / f"seed{seed}",
             seconds=config.max_seconds,
             max_cost=config.max_cost,
+            pool=paid_by(entry, arena.pool),
             # A reference line is exact: no prompt of its space may be dropped on a part of them.
             race=config.race and arena.races and not entry.strategy.reference,
             proposing=self.proposing,
@@ -220,6 +221,7 @@ def prepare(
             log.warning("task '%s': %s", each.name, note)
     _check_sweep(config, tasks)
     check_starts(config, tasks, entries)
+    check_shown(entries, tasks)
     check_others(config, tasks, entries)
     lm = model or load_model(config, entries, [drawable(each, config) for each in tasks])
     lm.check()
@@ -334,7 +336,7 @@ def _check_sweep(config: StudyConfig, tasks: list[Task]) -> None:
 
 
 def _check_budget(config: StudyConfig, entry: Entry, arena: Arena) -> None:
-    pool, budget = arena.price_of_pool(entry.strategy), entry.given.budget or config.budget
+    pool, budget = paid_by(entry, arena.pool), entry.given.budget or config.budget
     least = smallest_budget(arena, entry.strategy.finalists) + pool
     if budget < least:
         words = f", with the {pool} of the pool's words," if pool else ""

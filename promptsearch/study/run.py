@@ -96,6 +96,7 @@ class Run:
         others: The arenas of the tasks that it trains on besides its own, by name.
         drawn: Whether each seed has search and select examples of its own.
         max_cost: The most that it may cost in money; None for no limit.
+        pool: What it pays for the words of the pool before it starts, in tokens.
     """
 
     arena: Arena
@@ -115,6 +116,7 @@ class Run:
     others: Mapping[str, Arena] = field(default_factory=dict)
     drawn: bool = False
     max_cost: float | None = None
+    pool: int = 0
 
     @property
     def deterministic(self) -> bool:
@@ -170,14 +172,13 @@ class Run:
         """
         return Ledger(
             self.budget,
-            pool=self.arena.price_of_pool(self.strategy),
+            pool=self.pool,
             brought=brought,
             rates=rates_of(self.arena, self.proposing, self.fare, self.max_cost),
         )
 
     def settings(self, start: Beginning | None) -> SettingsRecord:
         """What the run is told to do, starting from this winner of its source."""
-        begun = None if start is None else start.record
         return SettingsRecord(
             strategy=self.name,
             label=self.label,
@@ -185,7 +186,7 @@ class Run:
             seed=self.seed,
             budget=self.budget,
             length=self.arena.template.length,
-            start=None if begun is None else begun.named,
+            start=start.record.named if start else None,
         )
 
     def failed(self, error: PromptSearchError) -> FailedRecord:
@@ -223,8 +224,7 @@ class Run:
                 that is possible.
             RecordError: The run's log is damaged.
         """
-        if start and type(start.prompt) not in self.strategy.starts_from:
-            # Its source proposes several kinds.
+        if start and type(start.prompt) not in self.strategy.starts_from:  # one of several
             can = ", ".join(sorted(kind.__name__ for kind in self.strategy.starts_from))
             what = f"'{start.record.run}' was won by a {type(start.prompt).__name__}"
             raise StudyError(

@@ -235,6 +235,27 @@ def test_the_plan_and_the_check_of_the_budget_know_the_price(tiny, films, tmp_pa
     )
 
 
+def test_texts_of_words_of_the_pool_pay_for_it(tiny, films, tmp_path):
+    words = {"prompts": ["the film"]}
+    rows = [
+        "grips",
+        {"grips": {"label": "given", **words}},
+        {"grips": {"label": "written", "substitute": "proposer"}},
+        {"grips": {"label": "none", "substitute": "proposer", **words}},
+        {"grips": {"label": "started", "substitute": "proposer", "start": {"run": "manual"}}},
+        {"verbalizer": {"candidates": 9}},
+        {"verbalizer": {"label": "fixed", "candidates": 9, "tries": 0}},
+        {"manual": {"prompts": ["the"]}},
+        "prompt_tuning",
+    ]
+    prepared = prepare(parse_config(study(rows)), tiny, films)
+    price = prepared.arena(films).pool.price
+    paid = {run.label: run.ledger().pool for run in prepared.runs(tmp_path)}
+    taking = {"grips", "given", "written", "verbalizer"}
+    assert price and paid == {label: price * (label in taking) for label in paid}
+    assert len(paid) == len(rows)
+
+
 def test_what_cannot_be_pruned_is_refused(tiny, films):
     with pytest.raises(
         StudyError, match="has 30 tokens before it is pruned to 30 by influence: lower 'influence'"

@@ -18,16 +18,18 @@ from promptsearch.errors import OptionError, StrategyError
 from promptsearch.models import LanguageModel
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.records.ledger import Ledger
+from promptsearch.scoring.layout import slots_of
 from promptsearch.search import loop
 from promptsearch.search.books import books_of
 from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options
 from promptsearch.strategies.cpt import CPT
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.families import FAMILIES
 from promptsearch.testing.planted import PlantedScorer
-from promptsearch.testing.searched import random_search
-from promptsearch.testing.tiny_task import tiny_engine
+from promptsearch.testing.searched import objective_on, random_search
+from promptsearch.testing.tiny_task import tiny_engine, tiny_task
 
 MODELS = {name: LanguageModel(*made(), name=name) for name, made in FAMILIES.items()}
 WIDE = {"eps_input": 2.0, "eps_format": 2.0}
@@ -88,6 +90,19 @@ def test_it_starts_as_the_solved_examples_of_another_run(family):
     assert values[0] == pytest.approx(values[1], abs=1e-5)
     assert set(strategy.shown.examples) == {4, 5, 6} and len(strategy.shown.answers) == 3
     assert not {4, 5, 6} & set(strategy.inputs.tolist()), "what is shown is not trained on"
+
+
+def test_the_tokens_of_another_run_are_those_that_it_has_in_the_slots():
+    lm = MODELS["causal"]
+    task = tiny_task("{prompt:12} {prompt:12} {text} It was {answer}")
+    arena = Arena.build(task, lm, torch.float32, 1, lm.words, 6)
+    objective = objective_on(arena)
+    objective.start = start = TextPrompt(objective.demonstrations([8, 9]))
+    strategy = CPT(objective, seed=0, decay=0)
+    ids = [i for slot in slots_of(arena.template, lm, start) for i in slot]
+    assert strategy.shown.ids == tuple(ids[-24:]) and strategy.shown.examples == (8, 9)
+    found = [strategy.shown.ids[place] for place in labels_of(strategy)]
+    assert lm.decode(found) == "".join(each.answer for each in objective.examples([8, 9]))
 
 
 def test_drawn_examples_fill_the_length_and_the_first_is_cut():

@@ -9,12 +9,15 @@ import torch
 from promptsearch import TextPrompt
 from promptsearch.errors import StrategyError
 from promptsearch.models import LanguageModel
+from promptsearch.scoring.layout import slots_of
 from promptsearch.scoring.protocol import price_of
 from promptsearch.search.books import books_of
 from promptsearch.strategies.distil import Distil, DistilPrefix
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.families import FAMILIES, TEMPLATE
 from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny_task import tiny_engine, tiny_task
 
 TEACHER = TextPrompt("good film: good\nI hate: bad\n")
@@ -193,6 +196,19 @@ def test_vectors_start_from_tokens_of_the_teacher_in_their_order():
     rows = strategy.objective.embeddings[[3, 5, 8, 9, 4, 6]]
     places = [int((rows == vector).all(-1).nonzero()[0]) for vector in prompt.vectors]
     assert places == sorted(set(places)) and len(places) == 4
+
+
+@pytest.mark.parametrize("kind", ["slots", "prefix"])
+def test_the_teachers_tokens_are_those_that_it_has_in_the_slots(kind):
+    lm = MODELS["causal"]
+    task = tiny_task("{prompt} movie: {text} {prompt} {answer}")
+    arena = Arena.build(task, lm, torch.float32, 2, lm.words, 8, kind=kind)
+    objective = objective_on(arena)
+    objective.start = teacher = TextPrompt(["good film", "the story"])
+    strategy = (DistilPrefix if kind == "prefix" else Distil)(objective, seed=0)
+    slots = slots_of(task.template.bind(2), lm, teacher)
+    assert strategy.tokens == [i for slot in slots for i in slot]
+    assert strategy.tokens != objective.encode("".join(teacher.texts))
 
 
 def test_the_first_token_of_a_prefix_stays_as_it_is():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from promptsearch.errors import BudgetExhausted, StrategyError
 from promptsearch.models.endpoint import Completion
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
-from promptsearch.strategies.llm_proposed import LLMProposed, score
+from promptsearch.strategies.llm_proposed import LLMProposed, scores
 from promptsearch.study.config import parse_config
 from promptsearch.study.ending import price_of_selection
 from promptsearch.study.prepare import prepare
@@ -128,17 +129,57 @@ def test_opro_shows_the_best_instructions_the_worst_first_with_their_scores():
     best = sorted(seen, key=values.__getitem__)[:3]
     request = saying.asked[2][0]
     places = [
-        request.index(f"Instruction: {text}\nScore: {score(values[text])}\n")
+        request.index(f"Instruction: {text}\nScore: {round(100 * math.exp(-values[text]))}\n")
         for text in reversed(best)
     ]
     assert places == sorted(places)
     assert not any(f"Instruction: {text}\n" in request for text in set(seen) - set(best))
 
 
-@pytest.mark.parametrize("loss", [0.0, 1e-9, 0.5, 3.0, 50.0, 1e6])
-def test_scores_lie_from_0_to_100_whatever_the_loss(loss):
-    assert 0 <= score(loss) <= 100
-    assert score(0.0) == 100 and score(math.log(2)) == 50
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1e-9, math.log(2), 3.0, 50.0, 1e6], ["100", "50", "5", "0", "0"]),
+        ([80.0], ["0"]),
+        ([80.0, 80.0], ["0", "0"]),
+        ([80.0, 83.0, 90.0], ["100", "70", "0"]),  # long answers
+        ([4.0, 83.0, 90.0], ["2", "0", "0"]),
+        ([-0.875, -0.5, -0.0], ["87.5", "50", "0"]),  # a metric
+        ([-0.0, -0.0], ["0", "0"]),
+        ([-1.0], ["100"]),
+        ([-0.25, 0.125], ["25", "-12.5"]),
+        ([-42.34, -0.5], ["42.3", "0.5"]),  # on its own scale
+        ([0.25, 0.5], ["78", "61"]),  # whose lower scores are better
+    ],
+)
+def test_scores_are_percentages_unless_they_would_say_nothing(values, told):
+    assert scores(values) == told
+
+
+class Followed(PlantedScorer):
+    """Losses as where a search follows a metric: minus the probability of the right answer."""
+
+    def score(self, prompts, examples):
+        found = super().score(prompts, examples)
+        return replace(found, losses=-np.exp(-found.losses))
+
+
+class Long(PlantedScorer):
+    """Losses of long answers."""
+
+    def score(self, prompts, examples):
+        found = super().score(prompts, examples)
+        return replace(found, losses=found.losses + 80)
+
+
+@pytest.mark.parametrize("kind", [Followed, Long])
+def test_opro_is_shown_which_instructions_are_better_whatever_the_losses(kind):
+    saying = Saying(lambda call, i: f"w{call} w{i}")
+    run(saying, 100, scorer=kind("separable"), method="opro", batch=4, keep=3)
+    for asked in saying.asked[1:]:
+        lines = asked[0].splitlines()
+        told = [float(line[7:]) for line in lines if line.startswith("Score: ")]
+        assert told == sorted(told) and len(set(told)) == len(told) == 3
 
 
 def test_ape_varies_the_best_and_goes_back_to_the_examples():

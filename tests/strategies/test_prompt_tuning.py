@@ -8,11 +8,15 @@ import torch
 
 from promptsearch import SoftPrompt, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.scoring.layout import slots_of
 from promptsearch.search import loop
 from promptsearch.search.books import books_of
 from promptsearch.strategies.prompt_tuning import PromptTuning
+from promptsearch.study.arena import Arena
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.searched import objective_on
+from promptsearch.testing.tiny_task import tiny_task
 
 
 class TestPromptTuning(StrategyConformance):
@@ -200,3 +204,19 @@ def test_the_empty_prompt_is_no_start_and_two_starts_are_one_too_many():
         started(TextPrompt(""))
     with pytest.raises(StrategyError, match="give one of them"):
         started(TextPrompt("w3"), text="w5")
+
+
+@pytest.mark.parametrize(
+    ("template", "texts"),
+    [
+        ("{text} It was {prompt:4} {answer}", ["good film"]),
+        ("{prompt:2} movie: {text} {prompt:2} {answer}", ["good film", "good film"]),
+    ],
+)
+def test_a_text_is_cut_into_tokens_as_it_stands_in_the_slots(tiny, template, texts):
+    arena = Arena.build(tiny_task(template), tiny, torch.float32, 4, tiny.words, 8)
+    given = objective_on(arena)
+    given.start = winner = TextPrompt(texts)
+    (start,) = PromptTuning(given, seed=0).ask()
+    ids = [i for slot in slots_of(arena.template, tiny, winner) for i in slot]
+    assert torch.equal(start.vectors, given.embeddings[(ids * 4)[:4]].float())

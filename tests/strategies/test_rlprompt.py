@@ -141,6 +141,22 @@ def test_each_beginning_is_read_and_paid_once():
     assert objective.ledger.forward == scored + sum(len(beginning) + 1 for beginning in read)
 
 
+def test_what_is_drawn_beside_the_policy_is_read_before_it_is_scored(monkeypatch):
+    objective = planted_objective(pool=50, length=4, budget=None)
+    strategy = RLPrompt(objective, seed=0)
+    strategy.tell(prompts := strategy.ask(), objective.evaluate(prompts))
+    known = strategy.rows[0]
+    monkeypatch.setattr(strategy, "write", lambda count, generator: [known] * count)
+    prompts = strategy.ask()
+    assert strategy.rows != [known] and {strategy.rows[0][:t] for t in range(4)} < set(
+        strategy.states
+    )
+    evaluation = objective.evaluate(prompts)
+    spent = objective.ledger.spent
+    strategy.tell(prompts, evaluation)
+    assert objective.ledger.spent == spent
+
+
 def told(change=lambda evaluation: evaluation, scorer=None, **options):
     """A strategy after one ask, Q of its prompts' last tokens before and after, the values."""
     objective = (scorer or PlantedScorer("separable")).objective()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from promptsearch import LanguageModel, TextPrompt, compare, load_prompt
+from promptsearch.errors import StudyError
 from promptsearch.records.models import load_transfer
 from promptsearch.scoring import Engine
 from promptsearch.study.config import parse_config
@@ -112,7 +113,8 @@ def test_where_a_run_starts_from_another_one_its_prompts_stand_where_that_one_ha
         {"prune": {"label": "from-examples", "start": {"run": "exemplars"}}},
         {"grips": {"start": {"run": "from-examples"}}},
         {"genetic": {"start": {"run": "exemplars"}}},
-        {"cpt": {"start": {"run": "exemplars"}}},
+        {"joint": {"start": {"run": "manual"}}},
+        {"prompt_tuning": {"start": {"run": "exemplars"}}},
     ]
     entries = entries_of(parse_config({**study(rows), "model": "m", "task": "capitals"}))
     assert {entry.given.label for entry in entries if entry.shows} == {
@@ -120,7 +122,22 @@ def test_where_a_run_starts_from_another_one_its_prompts_stand_where_that_one_ha
         "shown",
         "from-examples",
         "grips",
+        "joint",
     }
+
+
+@pytest.mark.parametrize("name", ["distil", "distil_prefix", "cpt"])
+def test_winners_before_the_input_are_not_trained_in_slots_behind_it(name, under, tiny):
+    rows = [{"exemplars": {"shots": 4}}, {name: {"start": {"run": "exemplars"}}}]
+    config = parse_config({**study(rows, length=20, budget=50_000), "model": "m", "task": "films"})
+    with pytest.raises(StudyError, match=f"'{name}' trains .* has its first slot behind it"):
+        prepare(config, tiny, under("{text} {prompt} {answer}"))
+    before = prepare(config, tiny, under("{prompt} {text} {answer}"))
+    assert [entry.shows for entry in before.entries] == [True, True]
+    assert len({key.shows for key in before.arenas}) == 1
+    rows = [{"manual": {"prompts": ["the film " * 20]}}, {name: {"start": {"run": "manual"}}}]
+    config = parse_config({**study(rows, length=20, budget=50_000), "model": "m", "task": "films"})
+    assert not prepare(config, tiny, under("{text} {prompt} {answer}")).entries[1].shows
 
 
 def test_what_starts_from_solved_examples_has_their_texts(under, tiny, tmp_path):
