@@ -10,7 +10,8 @@ one is kept if it is better.
 Differs from the paper: tokens come from the pool, and the first ones are drawn from it instead of
 being masks; label words are the task's own, and not looked for (section 2.3); minibatches are some
 examples instead of hundreds; the loss decides, not the accuracy. As in the authors' code,
-candidates are scored on other examples than those that gave the gradient, and the present prompt is
+candidates are scored on other examples than those that gave the gradient (where there are too few
+for both, each minibatch is drawn by itself, and they may share some), and the present prompt is
 scored on the same examples as its candidates.
 
 Beats random on the planted objective `separable`.
@@ -35,6 +36,7 @@ from promptsearch import (
     TextPrompt,
 )
 from promptsearch.records.run import Paper
+from promptsearch.records.scores import ExampleIds
 from promptsearch.search.options import Count
 
 
@@ -45,7 +47,8 @@ class AutoPrompt(Strategy):
         objective: Scores prompts on the search split.
         seed: Seeds the first tokens, positions and minibatches.
         candidates: Tokens tried at a position, k in the paper.
-        batch: Examples that give the gradient, and as many others that decide.
+        batch: Examples that give the gradient, and as many others that decide; where fewer are not
+            scored on, all of these do both.
         text: Words of the pool to begin with, repeated to the prompt's length; left out: words
             drawn from the pool.
 
@@ -69,7 +72,7 @@ class AutoPrompt(Strategy):
         text: str | None = None,
     ) -> None:
         super().__init__(objective, seed=seed)
-        self._candidates, self._batch = candidates, batch
+        self._candidates, self._batch = candidates, min(batch, len(objective.training))
         self._rng = np.random.default_rng(seed)
         self.present = self.first_words(text, self._rng)
         self._scored = False  # whether the present prompt was scored on all of `score_on`
@@ -81,9 +84,8 @@ class AutoPrompt(Strategy):
         space, objective = self.objective.space, self.objective
         if len(space.pool) == 1:
             return []
-        gradient = objective.token_gradient(
-            self.present, objective.minibatch(self._rng, self._batch)
-        ).numpy()
+        leading, deciding = self._minibatches()
+        gradient = objective.token_gradient(self.present, leading).numpy()
         place = int(self._rng.integers(space.length))
         # Section 2.2: the linear part of the loss at w is (w - w_present)^T gradient, in which
         # w_present is the same for all, so w^T gradient alone gives the order.
@@ -92,9 +94,15 @@ class AutoPrompt(Strategy):
         tokens = order[order != own[place]][: self._candidates]
         rows = np.repeat(own[None], len(tokens), axis=0)  # (candidates, length)
         rows[:, place] = tokens
-        return Ask(
-            [self.present, *map(space.prompt, rows)], objective.minibatch(self._rng, self._batch)
-        )
+        return Ask([self.present, *map(space.prompt, rows)], deciding)
+
+    def _minibatches(self) -> tuple[ExampleIds, ExampleIds]:
+        """Examples that give the gradient, and those that decide, each of shape `(batch,)`."""
+        objective, size = self.objective, self._batch
+        if 2 * size > len(objective.training):
+            return objective.minibatch(self._rng, size), objective.minibatch(self._rng, size)
+        both = objective.minibatch(self._rng, 2 * size)
+        return both[:size], both[size:]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Keep the best candidate if it is better than the present prompt on the same examples."""

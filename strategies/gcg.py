@@ -76,7 +76,8 @@ class GCG(Strategy):
         width: Candidates in each step, B in the paper.
         top: Tokens of each position from which the candidates are drawn, k in the paper; at most
             half of the pool.
-        batch: Examples of a step, the same ones for the gradient, the buffer and the candidates.
+        batch: Examples of a step, the same ones for the gradient, the buffer and the candidates;
+            where fewer are not scored on, all of these.
         buffer: Prompts that are kept; the best one is changed. 1 keeps the best one only.
         merge: Prompts in each step that join the best exchanges, two of them in the first one, and
             one more in each next one, p in I-GCG; 0 for GCG as it was.
@@ -107,7 +108,8 @@ class GCG(Strategy):
         text: str | None = None,
     ) -> None:
         super().__init__(objective, seed=seed)
-        self._width, self._batch, self._size = width, batch, buffer
+        self._width, self._size = width, buffer
+        self._batch = min(batch, len(objective.training))
         self._merge, self._momentum = merge, momentum
         self._mean: NDArray[np.float32] | None = None  # of the gradients, shape `(length, pool)`
         self._step: _Step | None = None

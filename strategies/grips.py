@@ -194,16 +194,18 @@ class Grips(Strategy):
         worse = value - self.value
         if worse < 0 or not self._annealing or not math.isfinite(value):
             return worse < 0
-        return bool(
-            self._rng.random()
-            < math.exp(-worse / (self._annealing * math.exp(-self.step / _COOLING)))
-        )
+        heat = self._annealing * math.exp(-self.step / _COOLING)
+        if not heat:  # after thousands of steps it is no number above 0 any more
+            return worse == 0
+        return bool(self._rng.random() < math.exp(-worse / heat))
 
     def _candidates(self, base: str) -> list[str]:
         """New texts, each the base with some edits."""
         self._cuts = {}
-        # What stands before and after each phrase that waits for the proposer's answer.
-        waiting: list[tuple[str, str]] = []
+        head, _, tail = base.partition(base.strip())  # blanks that no edit touches
+        # What stands before and after each phrase that waits for the proposer's answer, and what
+        # was deleted before.
+        waiting: list[tuple[str, str, list[str]]] = []
         phrases: list[str] = []
         for _ in range(_TRIES * self._batch):
             if len(self._cuts) + len(phrases) == self._batch:
@@ -215,11 +217,11 @@ class Grips(Strategy):
                 if blank is not None:
                     break
             if blank is None:
-                self._enter("".join(pieces).strip(), cut)
+                self._enter(head, "".join(pieces), tail, cut)
                 continue
             begin, end = blank
             phrases.append("".join(pieces[begin:end]).strip())
-            waiting.append(("".join(pieces[:begin]), "".join(pieces[end:])))
+            waiting.append(("".join(pieces[:begin]), "".join(pieces[end:]), cut))
         if phrases:
             written = self.objective.proposer.generate(
                 [VARIATION.format(phrase) for phrase in phrases],
@@ -227,13 +229,15 @@ class Grips(Strategy):
                 max_tokens=16,
                 stop=("\n",),
             )
-            for (before, after), text in zip(waiting, written, strict=True):
+            for (before, after, cut), text in zip(waiting, written, strict=True):
                 if other := read_instruction(text):
-                    self._enter(f"{before} {other}{after}".strip(), [])
+                    self._enter(head, f"{before} {other}{after}", tail, cut)
         return list(self._cuts)
 
-    def _enter(self, text: str, cut: list[str]) -> None:
-        if text and text not in self._known and text not in self._cuts:
+    def _enter(self, head: str, edited: str, tail: str, cut: list[str]) -> None:
+        """Take an edited text in if it is new; the blanks before its first word are not its own."""
+        text = head + edited.strip() + tail
+        if edited.strip() and text not in self._known and text not in self._cuts:
             self._cuts[text] = cut
 
     def _edit(self, pieces: list[str]) -> Edit:
@@ -278,7 +282,7 @@ class Grips(Strategy):
 
 
 def split(text: str) -> list[str]:
-    """A text as words, each with the blanks before it; joined again they are the text."""
+    """A text as words, each with the blanks before it; blanks around the text are left out."""
     pieces = re.findall(r"\s*\S+", text)
     # The first word gets a blank, too, so that it may move.
     return [f" {pieces[0].strip()}", *pieces[1:]] if pieces else []

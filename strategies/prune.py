@@ -100,7 +100,8 @@ class Prune(Strategy):
         if method == "greedy":  # until no deletion is taken
             self.paper = None
         self._greedy, self._batch = method == "greedy", batch
-        self._given = [tuple(objective.encode(text)) for text in prompts]
+        self._slot = objective.space.slots[0]
+        self._given = [self._read(text) for text in prompts]
         self._shots, self._sets, self._separator = shots, sets, separator
         self._most, self._size, self._tournament = cut, population, tournament
         self._threshold = threshold
@@ -128,7 +129,7 @@ class Prune(Strategy):
     def ask(self) -> Sequence[Prompt]:
         """Texts to begin with, or such with fewer tokens than one that was scored."""
         self._asked = self._deletions() if self._greedy else self._generation()
-        return [TextPrompt(self.objective.space.decode(ids)) for ids in self._asked]
+        return [TextPrompt(self._text(ids)) for ids in self._asked]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Let the better ones live."""
@@ -227,7 +228,15 @@ class Prune(Strategy):
         """Solved examples, drawn from those that are not scored on."""
         ids = self._rng.choice(self.objective.training, self._shots, replace=False)
         shown = self.objective.demonstrations(ids)
-        return tuple(self.objective.encode("".join(text + self._separator for text in shown)))
+        return self._read("".join(text + self._separator for text in shown))
+
+    def _read(self, text: str) -> Ids:
+        """What the model reads of a text in the first slot, whose space is the first token's."""
+        return tuple(self.objective.encode(self._slot.holding(text)))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        """The text of tokens in the first slot."""
+        return self._slot.held(self.objective.space.decode(ids))
 
     def _without(self, ids: Ids, places: Collection[int]) -> Ids | None:
         """What the model reads of a text without some tokens; None where this is no shorter text.
@@ -236,9 +245,8 @@ class Prune(Strategy):
             ids: The tokens of the text.
             places: Which of them are taken out.
         """
-        decode = self.objective.space.decode
-        text = decode([token for place, token in enumerate(ids) if place not in places])
-        read = tuple(self.objective.encode(text))
-        if not 0 < len(read) < len(ids) or text.count(_CUT) > decode(ids).count(_CUT):
+        text = self._text([token for place, token in enumerate(ids) if place not in places])
+        read = self._read(text)
+        if not 0 < len(read) < len(ids) or text.count(_CUT) > self._text(ids).count(_CUT):
             return None
         return read

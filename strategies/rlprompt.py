@@ -74,7 +74,8 @@ class RLPrompt(Strategy):
         follow: How far the copy that gives the targets moves towards the MLP in each step of Adam.
 
     Raises:
-        StrategyError: The reward is `gap`, and answers are texts.
+        StrategyError: The reward is `gap`, and answers are texts; or, once prompts are scored, a
+            metric is followed.
     """
 
     access: ClassVar[Access] = Access.LOGITS
@@ -138,6 +139,8 @@ class RLPrompt(Strategy):
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Learn from the rewards of all prompts so far, as z-scores."""
+        if self._reward == "gap" and not self._rewards:
+            self._check_nats()
         found = rewards(evaluation, self._reward)
         self._rewards.update(zip(self.rows, found.tolist(), strict=True))
         known = np.array(list(self._rewards.values()))
@@ -151,6 +154,15 @@ class RLPrompt(Strategy):
         for _ in range(self._updates):
             some = self._rng.permutation(len(rows))[: self._replay]
             self._learn([rows[i] for i in some], z[torch.from_numpy(some)])
+
+    def _check_nats(self) -> None:
+        """See that the losses are nats, of which the gap's probabilities are made."""
+        if metric := self.objective.log.lines[-1].get("followed"):
+            raise StrategyError(
+                "'reward: gap' is between probabilities, and what is scored here is minus the "
+                f"metric '{metric}', from which none follow: take 'reward: loss', or leave out the "
+                "study's 'objective'"
+            )
 
     def _learn(self, rows: Sequence[Row], values: Tensor) -> None:
         """One step of Adam on prompts with these rewards; the target follows."""

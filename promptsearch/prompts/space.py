@@ -52,8 +52,8 @@ class PromptSpace:
             raise TaskError("the pool of prompt tokens is empty: no token passed its filters")
         if length < 1:
             raise TaskError(f"a prompt needs at least 1 token, got length {length}")
-        self._slots = tuple(slots) or (Slot(length, space=False),)
-        if (given := sum(slot.length or 0 for slot in self._slots)) != length:
+        self.slots = tuple(slots) or (Slot(length, space=False),)
+        if (given := sum(slot.length or 0 for slot in self.slots)) != length:
             raise TaskError(
                 f"the slots of a prompt of {length} tokens have {given} tokens: "
                 "bind the template to its length first"
@@ -72,7 +72,7 @@ class PromptSpace:
             pool,
             self.length,
             self.decode,
-            slots=self._slots,
+            slots=self.slots,
             first=self._first,
             embeddings=self._embeddings,
         )
@@ -89,7 +89,7 @@ class PromptSpace:
             self.pool,
             self.length,
             text,
-            slots=self._slots,
+            slots=self.slots,
             first=partial(text, begins=True),
             embeddings=known,
         )
@@ -153,12 +153,11 @@ class PromptSpace:
             return HardPrompt(ids)
         texts: list[str] = []
         begin = 0
-        for slot in self._slots:
+        for slot in self.slots:
             part = ids[begin : begin + (slot.length or 0)]
             begin += slot.length or 0
             text = self.text(part, begins=not texts) if part else ""
-            # The template itself writes the space before such a slot.
-            texts.append(text.removeprefix(" ") if slot.space else text)
+            texts.append(slot.held(text))
         return TextPrompt(texts)
 
     def slot_texts(self, prompt: TextPrompt) -> list[str]:

@@ -44,10 +44,7 @@ class TextPrompt(Prompt):
             template: The template.
         """
         return TextPrompt(
-            tuple(
-                text.removeprefix(" ") if slot.space else text
-                for text, slot in zip(texts, template.slots, strict=True)
-            )
+            tuple(slot.held(text) for text, slot in zip(texts, template.slots, strict=True))
         )
 
     @property

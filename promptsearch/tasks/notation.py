@@ -46,6 +46,10 @@ class Slot:
         """A text as it stands in this slot: after the slot's space, unless it is empty."""
         return f" {text}" if self.space and text else text
 
+    def held(self, standing: str) -> str:
+        """The text of which this stands in this slot: reverses `holding`."""
+        return standing.removeprefix(" ") if self.space else standing
+
 
 class Parsed(NamedTuple):
     """A template as it was written; the fields are those of `Template`."""

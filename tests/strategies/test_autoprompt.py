@@ -92,6 +92,32 @@ def test_candidates_are_accepted_on_the_examples_that_the_present_prompt_was_sco
     )
 
 
+def minibatches(monkeypatch, examples, batch):
+    """The examples that gave the gradient and those that decided, in each of some steps."""
+    scorer = PlantedScorer("separable", examples=examples)
+    strategy = AutoPrompt(scorer.objective(), seed=0, batch=batch)
+    gave, loss = [], scorer.loss  # only the gradient asks for it
+
+    def noted(numbers, ids, *rest):
+        gave.append(set(ids.tolist()))
+        return loss(numbers, ids, *rest)
+
+    monkeypatch.setattr(scorer, "loss", noted)
+    decided = [asked.examples for asked, _ in map(step, [strategy] * 20) if isinstance(asked, Ask)]
+    assert len(decided) > 3
+    return list(zip(gave, map(list, decided), strict=True))
+
+
+def test_other_examples_decide_than_those_that_gave_the_gradient(monkeypatch):
+    for gave, decided in minibatches(monkeypatch, examples=24, batch=6):
+        assert len(gave) == len(decided) == 6 and not gave & set(decided)
+
+
+def test_where_there_are_fewer_examples_than_in_a_minibatch_each_is_read_and_paid_once(monkeypatch):
+    for gave, decided in minibatches(monkeypatch, examples=24, batch=16):
+        assert gave == set(decided) == set(range(12, 24)) and len(decided) == 12
+
+
 def test_the_present_prompt_is_never_replaced_by_a_worse_one():
     """Trap: noise and a position where every candidate is worse."""
     scorer = PlantedScorer("separable")

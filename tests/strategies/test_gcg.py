@@ -257,6 +257,13 @@ def test_a_step_without_two_better_exchanges_is_not_merged():
         assert not isinstance(asked, Ask) or asked.prompts[0] == scorer.optimum
 
 
+def test_where_there_are_fewer_examples_than_in_a_minibatch_each_is_paid_once():
+    _, strategy = made(PlantedScorer("separable", examples=24), batch=16)
+    step(strategy)
+    asked, _ = step(strategy)
+    assert sorted(asked.examples) == list(range(12, 24))
+
+
 def test_momentum_takes_tokens_from_the_mean_of_the_gradients():
     """Against the mean by hand; the present gradient alone names others."""
     _, strategy = made(width=10_000, top=5, momentum=0.8)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from promptsearch import Evaluation, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.models.endpoint import Completion
 from promptsearch.search.loop import search
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.grips import Grips, phrases_of, split
@@ -97,6 +98,13 @@ def test_blanks_and_punctuation_marks_stay_where_words_are_replaced():
     )
 
 
+@pytest.mark.parametrize("substitute", ["pool", "proposer"])
+def test_blanks_around_the_text_stay(substitute):
+    # Behind solved examples stands a separator, which parts them from the input.
+    texts = candidates("\tIt was good. Yes\nIt was bad. No\n", phrase=1, substitute=substitute)
+    assert len(texts) > 5 and all(re.fullmatch(r"\t\S.*\S\n", text, re.DOTALL) for text in texts)
+
+
 def test_what_was_deleted_can_be_added_again():
     strategy = Grips(
         planted_objective(budget=None), seed=1, prompts=["w1 w2 w3 zzz"], batch=300, phrase=1
@@ -110,6 +118,35 @@ def test_what_was_deleted_can_be_added_again():
     strategy.tell(prompts, told(prompts, values))
     texts = {prompt.texts[0] for prompt in strategy.ask()}
     assert {"zzz w1 w2 w3", "w1 zzz w2 w3"} <= texts, "added at any place that has not been scored"
+
+
+def test_what_was_deleted_before_a_phrase_was_written_can_be_added_again():
+    class Saying:
+        def most(self, request):
+            return 1
+
+        def complete(self, requests, **how):
+            return [Completion("zzz", 1, 1) for _ in requests]
+
+    strategy = Grips(
+        PlantedScorer("separable").objective(proposing=Saying()),
+        seed=0,
+        prompts=["a b c d"],
+        batch=100,
+        edits=2,
+        phrase=1,
+        substitute="proposer",
+    )
+    first = strategy.ask()
+    strategy.tell(first, told(first, [1.0]))
+    prompts = strategy.ask()
+    words = [set(prompt.texts[0].split()) for prompt in prompts]
+    (best, *_) = [i for i, own in enumerate(words) if "zzz" in own and len(own) == 3]
+    values = np.full(len(prompts), 2.0)
+    values[best] = 0.5
+    strategy.tell(prompts, told(prompts, values))
+    gone = {"a", "b", "c", "d"} - words[best]  # one was deleted, and in place of one stands zzz
+    assert any(gone & set(prompt.texts[0].split()) for prompt in strategy.ask())
 
 
 def test_the_best_candidate_is_taken_only_where_it_is_better():
@@ -149,6 +186,7 @@ def test_annealing_takes_worse_candidates_less_and_less():
     assert taken(0, 0.0) == 0
     assert taken(0, 0.2) == pytest.approx(np.exp(-1), abs=0.04)
     assert taken(5, 0.2) == pytest.approx(np.exp(-np.e), abs=0.03)
+    assert taken(5_000, 0.2) == 0
     strategy = Grips(planted_objective(budget=None), seed=0, prompts=["w1"], annealing=5.0)
     strategy.value = 1.0
     assert not any(strategy.takes(float("inf")) for _ in range(100)), (

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.prune import Prune
 from promptsearch.study.config import parse_config
 from promptsearch.study.prepare import prepare
+from promptsearch.tasks.template import Template
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 from promptsearch.testing.searched import objective_on
@@ -196,7 +198,9 @@ def test_a_threshold_lets_a_walk_rise_above_its_lowest_loss(threshold, goes_on):
     assert (["a", "c"] in [sorted(each) for each in asked]) == goes_on
 
 
-def films_objective(tiny, films, budget=None):
+def films_objective(tiny, films, budget=None, template=None):
+    if template:
+        films = replace(films, template=Template.parse(template))
     config = parse_config(
         {
             "name": "s",
@@ -233,6 +237,18 @@ def test_a_child_is_what_the_model_reads_of_a_text_with_fewer_tokens(method, tin
             assert objective.length(TextPrompt(read)) == len(ids)
         strategy.tell(prompts, objective.evaluate(prompts))
     assert not any(line["failures"] for line in objective.log.lines)
+
+
+def test_tokens_are_those_that_the_model_reads_behind_the_space_of_the_slot(tiny, films):
+    objective = films_objective(tiny, films, template="{text} {prompt} It was{answer}")
+    words = [tiny.decode([i]) for i in tiny.words]
+    one, other = [word for word in words if len(objective.encode(word.strip())) > 1][:2]
+    text = (one + other).strip()
+    strategy = Prune(objective, seed=0, method="greedy", prompts=[text])
+    (first,) = strategy.ask()
+    assert first == TextPrompt(text) and objective.length(first) == len(strategy.base) == 2
+    strategy.tell([first], objective.evaluate([first]))
+    assert set(strategy.ask()) == {TextPrompt(one.strip()), TextPrompt(other.strip())}
 
 
 def test_it_begins_with_solved_examples_that_are_not_scored_on():

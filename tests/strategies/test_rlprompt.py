@@ -7,10 +7,16 @@ import torch
 
 from promptsearch import Evaluation
 from promptsearch.errors import StrategyError
+from promptsearch.records.ledger import Ledger
 from promptsearch.scoring.answers import choice_scores
 from promptsearch.search.loop import search
+from promptsearch.search.metric_scorer import MetricScorer
+from promptsearch.search.objective import Objective
 from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.rlprompt import Policy, RLPrompt, path_loss, rewards
+from promptsearch.tasks.metrics.accuracy import Accuracy
+from promptsearch.tasks.task import Task
+from promptsearch.tasks.template import Template
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer, planted_objective
 
@@ -276,3 +282,18 @@ def test_a_gap_between_texts_is_refused(monkeypatch):
     )
     with pytest.raises(StrategyError, match="'reward: gap' is between answers to choose from"):
         RLPrompt(scorer.objective(), seed=0, reward="gap")
+
+
+def test_a_gap_where_a_metric_is_followed_is_refused():
+    planted = PlantedScorer("separable")
+    task = Task("it", Template.parse("{prompt} {text}{answer}"), (" yes", " no"), {}, "accuracy")
+    followed = MetricScorer(planted, Accuracy(), task)
+    made = {"scored": planted.scored, "training": planted.training}
+
+    def run(reward):
+        objective = Objective(followed, planted.space, Ledger(planted.budget(30)), **made)
+        return search(RLPrompt(objective, seed=0, reward=reward))
+
+    with pytest.raises(StrategyError, match="minus the metric 'accuracy'.*take 'reward: loss'"):
+        run("gap")
+    assert run("loss")
