@@ -166,7 +166,7 @@ class PromptSpace:
         Args:
             prompt: The prompt; texts beyond the slots, found in another template, stay as they are.
         """
-        texts = [slot.holding(text) for slot, text in zip(self._slots, prompt.texts, strict=False)]
+        texts = [slot.holding(text) for slot, text in zip(self.slots, prompt.texts, strict=False)]
         return [*texts, *prompt.texts[len(texts) :]]
 
     def neighbours(self, tokens: ArrayLike, count: int) -> NDArray[np.int64]:
