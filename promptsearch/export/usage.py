@@ -12,6 +12,7 @@ from promptsearch.export.lm_eval.write import lm_eval_usage
 from promptsearch.export.mlflow import mlflow_usage
 from promptsearch.export.peft import write as peft
 from promptsearch.export.saved import SavedPrompt
+from promptsearch.export.usage_answers import by_length, chosen_ids
 from promptsearch.export.usage_masked import masked_usage
 from promptsearch.export.usage_seq2seq import seq2seq_usage
 from promptsearch.models import LanguageModel
@@ -21,7 +22,6 @@ from promptsearch.models.scheme import split_name
 from promptsearch.models.special_tokens import DATE
 from promptsearch.scoring.ending import Ending
 from promptsearch.scoring.scorer import loaded
-from promptsearch.tasks.normalise import answer_lengths
 
 #: The model as its users load it, by its name on the Hub or, where that is ours alone, with ours.
 _MODEL = """\
@@ -168,13 +168,8 @@ def _asked(prompt: SavedPrompt, lm: LanguageModel) -> str:
     places = {"text": "{text}", "first": "{first}", "ids": "{ids}"}
     if prompt.text:
         return _GENERATE.format(**places, options=_decoding(prompt, lm), cut=_cut_at(template.end))
-    options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    answers = {choice: lm.encode_answer(choice) for choice in options}
-    lengths = ""
-    if prompt.normalise != "none":
-        found = answer_lengths(prompt.normalise, template, options, lm.count)
-        lengths = f"sums = [nats / n for nats, n in zip(sums, {found})]  # {prompt.normalise}\n"
-    return _CHOOSE.format(**places, answers=_braced(repr(answers)), lengths=lengths)
+    answers = _braced(repr(chosen_ids(prompt, lm)))
+    return _CHOOSE.format(**places, answers=answers, lengths=by_length(prompt, lm))
 
 
 def _decoding(prompt: SavedPrompt, lm: LanguageModel) -> str:
@@ -297,8 +292,7 @@ def _sampling(prompt: SavedPrompt, lm: LanguageModel) -> str:
         stop = f", stop={prompt.template.end!r}" if prompt.template.end else ""
         drawn = f"temperature={way.temperature:g}, top_p={way.top_p:g}"
         return f"{drawn}, max_tokens={way.tokens}, stop_token_ids={ends}{stop}"
-    options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    answers = [lm.encode_answer(choice) for choice in options]
+    answers = list(chosen_ids(prompt, lm).values())
     longest = max(map(len, answers))
     if longest == 1:
         return f"temperature=0, max_tokens=1, allowed_token_ids={[ids[0] for ids in answers]}"

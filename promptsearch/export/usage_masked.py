@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptsearch.export.saved import SavedPrompt
+from promptsearch.export.usage_answers import by_length, chosen_ids
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.filling import unwritten
-from promptsearch.tasks.normalise import answer_lengths
 
 _ROW = """\
 def ids(text, anchor, tokens):
@@ -73,10 +73,5 @@ def masked_usage(prompt: SavedPrompt, lm: LanguageModel, fields: Mapping[str, An
     if prompt.text:
         others = unwritten(lm, len(lm.embeddings))
         return row + _FILL.format(count=prompt.decoding.tokens, others=others, inner=inner)
-    options = prompt.choices or (prompt.probe[0].options if prompt.probe else None) or ()
-    lengths = ""
-    if prompt.normalise != "none":
-        found = answer_lengths(prompt.normalise, template, options, lm.count)
-        lengths = f"sums = [nats / n for nats, n in zip(sums, {found})]  # {prompt.normalise}\n"
-    answers = {choice: lm.encode_answer(choice) for choice in options}
-    return row + _CHOOSE.format(answers=repr(answers), lengths=lengths)
+    answers = repr(chosen_ids(prompt, lm))
+    return row + _CHOOSE.format(answers=answers, lengths=by_length(prompt, lm))

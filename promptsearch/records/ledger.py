@@ -67,6 +67,10 @@ class Rates:
         """The most that so many tokens cost, charged for the LM and for the proposing one."""
         return tokens * self.model + proposer * self.proposer
 
+    def bill(self, ledger: Ledger) -> float:
+        """The most that what a ledger holds costs, without what was brought."""
+        return self.cost(ledger.forward + ledger.backward + ledger.pool, ledger.proposer)
+
 
 class _Account:
     """What can be asked of an account, whoever holds it."""
@@ -147,7 +151,7 @@ class Ledger(_Account):
         """The most that the run's tokens cost in money so far; 0 where nobody counts it."""
         if self.rates is None:
             return 0.0
-        return self.rates.cost(self.forward + self.backward + self.pool, self.proposer)
+        return self.rates.bill(self)
 
     @property
     def left(self) -> float:

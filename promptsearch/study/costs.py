@@ -80,7 +80,7 @@ def cost_of(arena: Arena, proposing: Proposing | None, fare: Fare, ledger: Ledge
     rates = Rates(math.inf, *_dearest(arena, proposing, fare))
     if not (rates.model or rates.proposer):
         return None
-    return rates.cost(ledger.forward + ledger.backward + ledger.pool, ledger.proposer)
+    return rates.bill(ledger)
 
 
 def _dearest(arena: Arena, proposing: Proposing | None, fare: Fare) -> tuple[float, float]:

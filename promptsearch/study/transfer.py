@@ -193,12 +193,12 @@ def _score(arena: Arena, prompts: list[Prompt], name: str) -> list[dict[str, Any
     tested = Scored(arena, "test", prompts, line, texts)
     found: list[dict[str, Any]] = []
     for i, prompt in enumerate(prompts):
-        if i in scores.failures:
-            found.append({"error": scores.failures[i]})
-            continue
-        record = tested.record(i, f"{prompt.shown} on {name}")
         # Each prompt pays for the text before the first slot, as it would in a run of its own.
         read = int(scorer.lead(ids).sum()) + price_of(scorer, scorer.length(prompt), ids)
         tokens = read + written[i]
+        if i in scores.failures:
+            found.append({"error": scores.failures[i], "tokens": tokens})
+            continue
+        record = tested.record(i, f"{prompt.shown} on {name}")
         found.append({"loss": record.loss, "metric": record.metric, "tokens": tokens})
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,9 +24,11 @@ from promptsearch.report.slim import write_slim_record
 from promptsearch.scoring import Engine
 from promptsearch.study.config import parse_config
 from promptsearch.study.members import members, run_members
+from promptsearch.study.prepare import prepare
 from promptsearch.tasks.template import Template
 from promptsearch.testing.rerun import results_of, without_times
 from promptsearch.testing.tiny import tiny_model
+from promptsearch.testing.tiny_task import tiny_study as study
 
 STRATEGIES = [
     {"manual": {"prompts": ["good movie?", "It was"]}},
@@ -210,6 +213,26 @@ def test_nothing_is_carried_over_while_runs_are_still_to_be_made(finished, place
     (tmp_path / "s" / "large" / "films" / "random" / "seed0" / "result.json").unlink()
     carry_over(config, tmp_path / "s", films, lambda step: None)
     assert small.transfer is None and load_transfer(tmp_path / "s") is None
+
+
+def test_a_prompt_that_fails_on_another_model_took_as_many_tokens(tiny, films, monkeypatch):
+    from promptsearch.study import transfer
+
+    given = study([STRATEGIES[0]], model=tiny.name, task=films.name)
+    (arena,) = prepare(parse_config(given), tiny, films).arenas.values()
+    prompts = [TextPrompt("good"), TextPrompt("bad")]
+    whole = transfer._score(arena, prompts, "it")
+    score = Engine.score
+
+    def failing(*given, **named):
+        scores = score(*given, **named)
+        scores.losses[0] = np.nan
+        return replace(scores, failures={0: "no number"})
+
+    monkeypatch.setattr(Engine, "score", failing)
+    failed = transfer._score(arena, prompts, "it")
+    assert failed == [{"error": "no number", "tokens": whole[0]["tokens"]}, whole[1]]
+    assert whole[0]["tokens"] > 0
 
 
 @pytest.mark.parametrize(
