@@ -14,6 +14,7 @@ best so far, budget, log, resume, selection. Random search is five lines:
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from promptsearch.records.run import Paper
 from promptsearch.records.scores import Evaluation
 from promptsearch.search.diagnosis import Training
 from promptsearch.search.objective import FINALISTS, Objective
+
+log = logging.getLogger(__name__)
 
 #: How a strategy's constructor begins.
 BEGIN = "let its __init__ begin with `super().__init__(objective, seed=seed)`"
@@ -243,12 +246,13 @@ class Strategy(ABC):
         Args:
             text: Words, repeated to the prompt's length; a space before the first one is added.
                 None for the winner of the run that `start` names, whose text is taken as these
-                words are, or else for words of the pool.
+                words are, or else for words of the pool. In place of a winner's words that are not
+                in the pool, as that of another task may be, stand those nearest to them.
             rng: The generator that draws words.
 
         Raises:
             StrategyError: The text has no tokens, has tokens outside the pool, or is given together
-                with the winner of another run.
+                with the winner of another run; or the model shows no words near this one's.
         """
         space, start = self.objective.space, self.objective.start
         if start is not None and text is not None:
@@ -257,7 +261,7 @@ class Strategy(ABC):
             )
         if start is not None:
             if hard := HardPrompt.among([start]):
-                return hard[0]
+                return self._within_pool(hard[0])
             text = next(iter(self.first_texts([])), None)
         if text is None:
             return space.sample(rng, 1)[0]
@@ -269,6 +273,28 @@ class Strategy(ABC):
                 f"{', '.join(map(repr, strangers))}. Leave them out, or give a pool that holds them"
             )
         return HardPrompt(ids)
+
+    def _within_pool(self, start: HardPrompt) -> HardPrompt:
+        """A winner with the nearest word of the pool in place of each that is not in it."""
+        space = self.objective.space
+        strangers = sorted({*start.ids}.difference(space.pool.tolist()))
+        if not strangers:
+            return start
+        told = (
+            f"the run that 'start' names was won by words that are not in the pool of "
+            f"{len(space.pool)} here: {', '.join(repr(space.decode([i])) for i in strangers)}"
+        )
+        try:
+            found = space.neighbours(strangers, 1)  # nothing in a pool of one word
+        except StrategyError as error:
+            advice = "the model shows no words near them: give a pool that holds them"
+            raise StrategyError(f"{told}; {advice}") from error
+        nearest = found[:, 0] if found.size else space.pool[[0] * len(strangers)]
+        others = dict(zip(strangers, nearest.tolist(), strict=True))
+        log.warning(
+            f"{told}; it starts with {', '.join(repr(space.decode([i])) for i in others.values())}"
+        )
+        return HardPrompt(others.get(i, i) for i in start.ids)
 
     def first_texts(self, prompts: Sequence[str]) -> list[str]:
         """The texts for the first slot at which a search for texts begins.

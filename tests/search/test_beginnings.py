@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, TextPrompt
 from promptsearch.errors import StrategyError
@@ -37,6 +38,44 @@ def test_a_search_for_words_begins_at_words_and_at_texts(name):
     outside = next(i for i in range(48) if i not in pool())
     with pytest.raises(StrategyError, match=rf"not in the pool of 20: 'w{outside}'"):
         list(started(name, TextPrompt(f"w{outside}")).ask())
+
+
+@pytest.mark.parametrize("name", [*WORDS, "pez"])
+def test_a_winner_begins_with_the_nearest_words_where_the_pool_lacks_its_own(name, caplog):
+    scorer = PlantedScorer("separable", pool=20, length=4)
+    one, two = [i for i in range(48) if i not in pool()][:2]
+    first = pool()[3]
+    vectors = normalize(scorer.embeddings, dim=1)
+    cosines = vectors[[one, two]] @ vectors[pool()].T
+    near, other = (pool()[place] for place in cosines.argmax(1).tolist())
+    asked = list(started(name, HardPrompt([first, one, two, one])).ask())
+    assert asked[0] == HardPrompt([first, near, other, near])
+    assert f"not in the pool of 20 here: 'w{one}', 'w{two}'" in caplog.text
+    assert f"it starts with 'w{near}', 'w{other}'" in caplog.text
+
+
+def test_a_winner_that_a_pool_of_one_word_lacks_begins_with_that_word():
+    scorer = PlantedScorer("separable", pool=1, length=4)
+    objective = scorer.objective()
+    (word,) = scorer.space.pool.tolist()
+    objective.start = HardPrompt([(word + 1) % len(scorer.embeddings)] * 4)
+    assert find_strategy("gcg")(objective, seed=0).ask()[0] == HardPrompt([word] * 4)
+
+
+class Closed(PlantedScorer):
+    """Shows no embeddings, as a model behind an endpoint."""
+
+    @property
+    def embeddings(self):
+        raise StrategyError("no embeddings")
+
+
+def test_without_embeddings_a_winner_of_other_words_is_no_beginning():
+    objective = Closed("separable", pool=20, length=4).objective()
+    outside = next(i for i in range(48) if i not in pool())
+    objective.start = HardPrompt([outside] * 4)
+    with pytest.raises(StrategyError, match=f"here: 'w{outside}'; .* give a pool that holds them"):
+        find_strategy("evolution")(objective, seed=0)
 
 
 @pytest.mark.parametrize("name", TEXTS)
