@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from promptsearch import compare
 from promptsearch.errors import StudyError
 from promptsearch.records.load import load_study
 from promptsearch.records.provenance import code, versions
+from promptsearch.records.sealed import write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts
 from promptsearch.study.execution.fleet import differing
@@ -72,7 +74,36 @@ def test_a_shard_with_other_code_is_refused_or_recorded(tiny, films, tmp_path, r
     assert sorted(each["code"] for each in begun) == sorted([OTHER, code()])
 
 
-def test_a_worker_with_other_code_is_refused(tmp_path, other_code):
+def test_a_call_that_goes_on_with_other_code_is_recorded(tiny, films, tmp_path, caplog, request):
+    """It may: a library was updated. One that finds all runs done has made none with it."""
+
+    def call(**more):
+        return compare({**STUDY, **more}, out=tmp_path, model=tiny, task=films)
+
+    before = call().study
+    request.getfixturevalue("other_code")
+    assert call().study == before and "takes part" not in caplog.text
+    for _ in range(2):
+        found = call(seeds=2)
+        assert found.study.mixed == ({"code": OTHER},)
+        assert (found.study.versions, found.study.device) == (before.versions, before.device)
+    assert ("Made beside with", f"code {OTHER}") in facts(found)
+    assert caplog.text.count(f"this process takes part with code {OTHER}") == 1
+
+
+def test_a_call_that_goes_on_on_another_device_is_recorded(tiny, films, tmp_path):
+    before = compare(STUDY, out=tmp_path, model=tiny, task=films).study
+    path = tmp_path / "study.json"
+    told = {**asdict(before), "device": "cuda:0"}
+    write_record(path, "study", told)
+    after = compare({**STUDY, "seeds": 2}, out=tmp_path, model=tiny, task=films).study
+    assert (after.device, after.mixed) == ("cuda:0", ({"device": "cpu"},))
+    assert "|device:cuda:0|" in after.signature
+
+
+@pytest.fixture
+def file(tmp_path):
+    """The study with a model and data that workers load."""
     for part in tiny_model("llama"):
         part.save_pretrained(tmp_path / "model")
     words = [(word, place) for word in ("good", "bad") for place in range(9)]
@@ -88,9 +119,19 @@ def test_a_worker_with_other_code_is_refused(tmp_path, other_code):
     }
     study = {**STUDY, "model": "./model", "task": task, "memory": "1MB"}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    return tmp_path / "study.yaml"
+
+
+@pytest.mark.parametrize("shard", [None, (1, 1)])
+def test_a_worker_with_other_code_is_refused_or_recorded(file, tmp_path, other_code, shard):
     with pytest.raises(StudyError, match=rf"worker \d+ is not like .* instead of {OTHER}"):
-        compare(tmp_path / "study.yaml", out=tmp_path / "out", workers=1)
+        compare(file, out=tmp_path / "out", workers=1, shard=shard)
     assert not list((tmp_path / "out").rglob("evaluations.jsonl"))
+    compare(file, out=tmp_path / "out", workers=1, shard=shard, mixed=True)
+    found = load_results(tmp_path / "out")
+    assert len(found.runs) == 2 and found.study.versions["code"] == OTHER
+    (other,) = found.study.mixed
+    assert other == {"code": other["code"]} and other["code"] != OTHER
 
 
 def test_what_only_one_of_them_tells_is_no_difference():
