@@ -109,11 +109,20 @@ class Study:
                 "replicas load the model and the task by themselves and take no objects: name both "
                 "in the study, or take 1 replica"
             )
-        share = share_of(self._config, self._folder, spread=bool(replicas) or not spread.alone)
+        several = bool(replicas) or not spread.alone
+        share = share_of(self._config, self._folder, several)
         with share.taken(), ExitStack() as stack:
             cluster = stack.enter_context(self._cluster(spread))
             self._tell("loading", f"loading {self._config.model}")
             prepared = prepare(self._config, model, task, share)
+            lease = stack.enter_context(ExitStack())
+            patience = 0.0 if spread.shard is None else PATIENCE
+            lease.enter_context(owned(self._folder, "study", patience))
+            settled = share_of(self._config, self._folder, several)
+            if not share.begun and settled.differs(prepared.memory):
+                self._tell("loading", "going by another process, which began the study meanwhile")
+                stack.enter_context(settled.taken())
+                prepared = prepare(self._config, prepared.lm, task, settled)
             if replicas:
                 check_replicas(prepared.exact, prepared.memory, replicas, spread)
                 hands = Replicas(self._order(prepared), 1 if away else replicas, shown_by(prepared))
@@ -121,9 +130,6 @@ class Study:
             if (served := prepared.lm.served) is not None:
                 lm = prepared.lm
                 self._tell("note", f"{lm.name}, behind {lm.device}: {losses_of(served)}")
-            lease = stack.enter_context(ExitStack())
-            patience = 0.0 if spread.shard is None else PATIENCE
-            lease.enter_context(owned(self._folder, "study", patience))
             if not elsewhere(self._folder):
                 sweep(self._folder)
             record, cells = self._cells(prepared, spread)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 import pytest
+import torch
 import yaml
 
 from promptsearch import compare
@@ -15,6 +16,7 @@ from promptsearch.records.provenance import code, versions
 from promptsearch.records.sealed import write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts
+from promptsearch.study import study as studying
 from promptsearch.study.execution.fleet import differing
 from promptsearch.testing.tiny import tiny_model
 
@@ -99,6 +101,29 @@ def test_a_call_that_goes_on_on_another_device_is_recorded(tiny, films, tmp_path
     after = compare({**STUDY, "seeds": 2}, out=tmp_path, model=tiny, task=films).study
     assert (after.device, after.mixed) == ("cuda:0", ({"device": "cpu"},))
     assert "|device:cuda:0|" in after.signature
+
+
+def test_a_shard_takes_what_another_settled_while_it_loaded(tiny, films, tmp_path, monkeypatch):
+    """The last digits depend on threads and memory, and the folder records those of the first."""
+    loading, made = studying.prepare, []
+
+    def shard(place, **more):
+        compare({**STUDY, **more}, out=tmp_path, model=tiny, task=films, shard=(place, 2))
+
+    def late(*given):
+        prepared = loading(*given)
+        if not made:
+            made.append("the other")
+            shard(2, memory="1MB", threads=2)
+        made.append((prepared.memory, torch.get_num_threads()))
+        return prepared
+
+    monkeypatch.setattr(studying, "prepare", late)
+    shard(1)
+    assert made[1] == made[-1] == (1_000_000, 2)
+    assert len(made) == 4 and made[2] != made[-1] and torch.get_num_threads() == 1
+    record = load_study(tmp_path)
+    assert (record.memory, record.machine["threads"]) == (1_000_000, 2)
 
 
 @pytest.fixture
