@@ -81,6 +81,13 @@ class Cell:
         facts = waiting_facts(self.run)
         return replace(self.at, stage="waiting", budget=self.run.budget, facts=facts)
 
+    @property
+    def done(self) -> bool:
+        """Whether an earlier call made it."""
+        with suppress(RecordError):
+            return isinstance(self._ended(self.run), RunRecord)
+        return False
+
     def check(self) -> None:
         """See that the run may be gone on with, before anything is made or written.
 

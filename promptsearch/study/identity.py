@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from promptsearch.tasks.task import Example, Task
 SHOWN, LONGEST = 5, 2_000
 
 
-def settle(folder: Path, prepared: Prepared, spread: Spread) -> StudyRecord:
+def settle(folder: Path, prepared: Prepared, spread: Spread) -> tuple[StudyRecord, dict[str, str]]:
     """Compare a study with what the folder holds.
 
     New strategies, seeds and tasks extend a study. Nothing is written: its runs may be refused yet.
@@ -46,13 +46,14 @@ def settle(folder: Path, prepared: Prepared, spread: Spread) -> StudyRecord:
         spread: Which processes make the cells; where there are several, all have the same code.
 
     Returns:
-        What `study.json` is to hold.
+        What `study.json` is to hold, and what this process has otherwise than the one that began
+        the study, see `beside`.
 
     Raises:
         StudyError: The folder holds runs made with other settings, or with other code.
         RecordError: `study.json` is damaged or missing.
     """
-    about = _about(prepared)
+    about, others = _about(prepared), dict[str, str]()
     path = folder / STUDY
     known: Collection[str] = ()
     if not exists(path) and (lost := next(folder.glob(f"*/*/seed*/{RUN}"), None)):
@@ -77,19 +78,31 @@ def settle(folder: Path, prepared: Prepared, spread: Spread) -> StudyRecord:
                 "lengths of a sweep may "
                 "be added."
             )
-        others = {}
-        if not spread.alone:
-            others = check_alike(before.versions, about.versions, str(spread), spread.mixed)
+        # Who makes all cells by itself may have updated a library on the way.
+        may = spread.alone or spread.mixed
+        others = check_alike(before.versions, about.versions, str(spread), may)
+        if about.device != before.device and not about.model.served:  # a server may move
+            others["device"] = about.device
         about, known = _extended(before, about), before.tasks
-        if others and others not in about.mixed:
-            about = replace(about, mixed=(*about.mixed, others))
     measured = {
         task.name: replace(about.tasks[task.name], noise=measure_noise(prepared.arena(task)))
         for task in prepared.tasks
         if task.name not in known
     }
     about = replace(about, tasks=about.tasks | measured)
-    return replace(about, signature=signature(about))
+    return replace(about, signature=signature(about)), others
+
+
+def beside(study: StudyRecord, others: Mapping[str, str]) -> StudyRecord:
+    """The record of a study that a process takes part in which has something otherwise.
+
+    Args:
+        study: The study.
+        others: What the process has otherwise, by name.
+    """
+    if not others or others in study.mixed:
+        return study
+    return replace(study, mixed=(*study.mixed, dict(others)))
 
 
 def _about(prepared: Prepared) -> StudyRecord:
@@ -204,6 +217,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
         commit=before.commit,
         machine=before.machine,
         versions=before.versions,
+        device=now.device if now.model.served else before.device,
         memory=before.memory,
         mixed=before.mixed,
         fare=now.fare or before.fare,

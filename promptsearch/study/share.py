@@ -55,6 +55,15 @@ class Share:
         # A study that one process makes may go on where there is less.
         return min(self.memory, lm.room()) if self.begun and not self.spread else self.memory
 
+    def differs(self, memory: int) -> bool:
+        """Whether this process computes with other threads or another memory than this.
+
+        Args:
+            memory: The bytes that it keeps for keys and values.
+        """
+        threads = torch.get_num_threads()
+        return self.threads not in (None, threads) or self.memory not in (None, memory)
+
     @contextmanager
     def taken(self) -> Iterator[None]:
         """A context in which torch takes these threads."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,9 +21,10 @@ from promptsearch.models.endpoint.way import losses_of
 from promptsearch.models.packaged import cache_folder
 from promptsearch.models.protocol import TextModel
 from promptsearch.records.cache import ScoreCache
-from promptsearch.records.load import RESULT, STUDY, load_kept
+from promptsearch.records.load import RESULT, STUDY, load_kept, load_study
 from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.records.sealed import write_record
+from promptsearch.records.study import StudyRecord
 from promptsearch.study.cell import Cell, cells_of
 from promptsearch.study.events import Progress, told_to
 from promptsearch.study.execution import in_process
@@ -36,12 +39,14 @@ from promptsearch.study.execution.replicas import Replicas, check_replicas
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.execution.wire import Order
 from promptsearch.study.execution.workers import Carrier, Workers
-from promptsearch.study.identity import settle
+from promptsearch.study.identity import beside, settle
 from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.share import check_room, share_of
 from promptsearch.study.time_left import TimeLeft
 from promptsearch.tasks.task import Task
+
+log = logging.getLogger(__name__)
 
 #: The seconds for which a shard waits until others have begun.
 PATIENCE = 600.0
@@ -104,11 +109,20 @@ class Study:
                 "replicas load the model and the task by themselves and take no objects: name both "
                 "in the study, or take 1 replica"
             )
-        share = share_of(self._config, self._folder, spread=bool(replicas) or not spread.alone)
+        several = bool(replicas) or not spread.alone
+        share = share_of(self._config, self._folder, several)
         with share.taken(), ExitStack() as stack:
             cluster = stack.enter_context(self._cluster(spread))
             self._tell("loading", f"loading {self._config.model}")
             prepared = prepare(self._config, model, task, share)
+            lease = stack.enter_context(ExitStack())
+            patience = 0.0 if spread.shard is None else PATIENCE
+            lease.enter_context(owned(self._folder, "study", patience))
+            settled = share_of(self._config, self._folder, several)
+            if not share.begun and settled.differs(prepared.memory):
+                self._tell("loading", "going by another process, which began the study meanwhile")
+                stack.enter_context(settled.taken())
+                prepared = prepare(self._config, prepared.lm, task, settled)
             if replicas:
                 check_replicas(prepared.exact, prepared.memory, replicas, spread)
                 hands = Replicas(self._order(prepared), 1 if away else replicas, shown_by(prepared))
@@ -116,12 +130,9 @@ class Study:
             if (served := prepared.lm.served) is not None:
                 lm = prepared.lm
                 self._tell("note", f"{lm.name}, behind {lm.device}: {losses_of(served)}")
-            lease = stack.enter_context(ExitStack())
-            patience = 0.0 if spread.shard is None else PATIENCE
-            lease.enter_context(owned(self._folder, "study", patience))
             if not elsewhere(self._folder):
                 sweep(self._folder)
-            cells = spread.mine(self._cells(prepared, spread))
+            record, cells = self._cells(prepared, spread)
             self._tell_what_waits(cells)
             shown = {} if spread.alone else shown_by(prepared)
             if shown:
@@ -136,9 +147,10 @@ class Study:
                 gc.collect()
                 carrier, count = self._carrier(order, spread.workers, cluster)
                 self._tell("loading", f"starting {min(count, len(jobs))} workers")
-                behind, mixed = served is not None, spread.mixed
+                behind, wanted = served is not None, {**shown, **record.versions}
+                mixed = partial(self._note, spread) if spread.mixed else None
                 workers = Workers(
-                    carrier, count, self._progress, behind, shown, self._left.expected, mixed
+                    carrier, count, self._progress, behind, wanted, self._left.expected, mixed
                 )
                 trouble = self._made(lambda: workers.execute(jobs))
             else:
@@ -152,19 +164,35 @@ class Study:
             if trouble.down:
                 raise trouble.down
 
-    def _cells(self, prepared: Prepared, spread: Spread) -> list[Cell]:
-        """All cells; the folder's record becomes that of this study, once none is refused."""
+    def _cells(self, prepared: Prepared, spread: Spread) -> tuple[StudyRecord, list[Cell]]:
+        """The study's record, which its folder has once no cell is refused, and our cells."""
         if prepared.prunings:
             self._tell("loading", "finding the words of most influence")
             prepared = prepared.pruned(self._folder)
-        record = settle(self._folder, prepared, spread)
+        record, others = settle(self._folder, prepared, spread)
         kept = load_kept(self._folder, record)
         cells = cells_of(list(prepared.runs(self._folder)), record, self._progress, kept)
         for cell in cells:
             cell.check()
+        cells = spread.mine(cells)
+        if others and not all(cell.done for cell in cells):
+            record = self._noted(record, str(spread), others)
         write_record(self._folder / STUDY, "study", asdict(record))
         self._tell_what_is_lost(kept.values())
-        return cells
+        return record, cells
+
+    def _noted(self, record: StudyRecord, who: str, others: Mapping[str, str]) -> StudyRecord:
+        """The record of the study with a process that has something otherwise; it is said, too."""
+        told = f"{who} takes part with {in_words(others)}, unlike the process that began this study"
+        log.warning("%s: %s says so", told, STUDY)
+        return beside(record, others)
+
+    def _note(self, spread: Spread, who: str, others: Mapping[str, str]) -> None:
+        """Record a worker that has something otherwise."""
+        owning = nullcontext() if spread.shard is None else owned(self._folder, "study", PATIENCE)
+        with owning:  # which a call that is no shard does all the time
+            record = self._noted(load_study(self._folder), who, others)
+            write_record(self._folder / STUDY, "study", asdict(record))
 
     def _cluster(self, spread: Spread) -> AbstractContextManager[Cluster | None]:
         """A context with the cluster whose machines make the cells, where there is one."""

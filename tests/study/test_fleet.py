@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
+import torch
 import yaml
 
 from promptsearch import compare
 from promptsearch.errors import StudyError
 from promptsearch.records.load import load_study
 from promptsearch.records.provenance import code, versions
+from promptsearch.records.sealed import write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts
+from promptsearch.study import study as studying
 from promptsearch.study.execution.fleet import differing
 from promptsearch.testing.tiny import tiny_model
 
@@ -72,7 +76,59 @@ def test_a_shard_with_other_code_is_refused_or_recorded(tiny, films, tmp_path, r
     assert sorted(each["code"] for each in begun) == sorted([OTHER, code()])
 
 
-def test_a_worker_with_other_code_is_refused(tmp_path, other_code):
+def test_a_call_that_goes_on_with_other_code_is_recorded(tiny, films, tmp_path, caplog, request):
+    """It may: a library was updated. One that finds all runs done has made none with it."""
+
+    def call(**more):
+        return compare({**STUDY, **more}, out=tmp_path, model=tiny, task=films)
+
+    before = call().study
+    request.getfixturevalue("other_code")
+    assert call().study == before and "takes part" not in caplog.text
+    for _ in range(2):
+        found = call(seeds=2)
+        assert found.study.mixed == ({"code": OTHER},)
+        assert (found.study.versions, found.study.device) == (before.versions, before.device)
+    assert ("Made beside with", f"code {OTHER}") in facts(found)
+    assert caplog.text.count(f"this process takes part with code {OTHER}") == 1
+
+
+def test_a_call_that_goes_on_on_another_device_is_recorded(tiny, films, tmp_path):
+    before = compare(STUDY, out=tmp_path, model=tiny, task=films).study
+    path = tmp_path / "study.json"
+    told = {**asdict(before), "device": "cuda:0"}
+    write_record(path, "study", told)
+    after = compare({**STUDY, "seeds": 2}, out=tmp_path, model=tiny, task=films).study
+    assert (after.device, after.mixed) == ("cuda:0", ({"device": "cpu"},))
+    assert "|device:cuda:0|" in after.signature
+
+
+def test_a_shard_takes_what_another_settled_while_it_loaded(tiny, films, tmp_path, monkeypatch):
+    """The last digits depend on threads and memory, and the folder records those of the first."""
+    loading, made = studying.prepare, []
+
+    def shard(place, **more):
+        compare({**STUDY, **more}, out=tmp_path, model=tiny, task=films, shard=(place, 2))
+
+    def late(*given):
+        prepared = loading(*given)
+        if not made:
+            made.append("the other")
+            shard(2, memory="1MB", threads=2)
+        made.append((prepared.memory, torch.get_num_threads()))
+        return prepared
+
+    monkeypatch.setattr(studying, "prepare", late)
+    shard(1)
+    assert made[1] == made[-1] == (1_000_000, 2)
+    assert len(made) == 4 and made[2] != made[-1] and torch.get_num_threads() == 1
+    record = load_study(tmp_path)
+    assert (record.memory, record.machine["threads"]) == (1_000_000, 2)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """The study with a model and data that workers load."""
     for part in tiny_model("llama"):
         part.save_pretrained(tmp_path / "model")
     words = [(word, place) for word in ("good", "bad") for place in range(9)]
@@ -88,9 +144,19 @@ def test_a_worker_with_other_code_is_refused(tmp_path, other_code):
     }
     study = {**STUDY, "model": "./model", "task": task, "memory": "1MB"}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    return tmp_path / "study.yaml"
+
+
+@pytest.mark.parametrize("shard", [None, (1, 1)])
+def test_a_worker_with_other_code_is_refused_or_recorded(file, tmp_path, other_code, shard):
     with pytest.raises(StudyError, match=rf"worker \d+ is not like .* instead of {OTHER}"):
-        compare(tmp_path / "study.yaml", out=tmp_path / "out", workers=1)
+        compare(file, out=tmp_path / "out", workers=1, shard=shard)
     assert not list((tmp_path / "out").rglob("evaluations.jsonl"))
+    compare(file, out=tmp_path / "out", workers=1, shard=shard, mixed=True)
+    found = load_results(tmp_path / "out")
+    assert len(found.runs) == 2 and found.study.versions["code"] == OTHER
+    (other,) = found.study.mixed
+    assert other == {"code": other["code"]} and other["code"] != OTHER
 
 
 def test_what_only_one_of_them_tells_is_no_difference():

@@ -6,15 +6,12 @@ differ in more than their last digits, and would stand beside each other in one 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from promptsearch.errors import StudyError
 from promptsearch.records.provenance import versions
 from promptsearch.study.draws import hash_of_split
 from promptsearch.study.prepare import Prepared
-
-log = logging.getLogger(__name__)
 
 #: The digits of a hash that people are shown.
 _DIGITS = 12
@@ -65,21 +62,19 @@ def check_alike(
         mixed: Whether it may take part all the same.
 
     Returns:
-        What it has otherwise.
+        What it has otherwise, which is to be recorded where it makes a run.
 
     Raises:
         StudyError: There is something, and it may not take part.
     """
     others = differing(wanted, shown)
-    told = ", ".join(
-        f"{name} {value[:_DIGITS]} instead of {wanted[name][:_DIGITS]}"
-        for name, value in others.items()
-    )
     if others and not mixed:
+        told = ", ".join(
+            f"{name} {value[:_DIGITS]} instead of {wanted[name][:_DIGITS]}"
+            for name, value in others.items()
+        )
         raise StudyError(
             f"{who} is not like the process that began this study: it has {told}. Give all "
             "processes the same, name another folder with --out, or say --mixed, which records it"
         )
-    if others:
-        log.warning("%s takes part with %s", who, told)
     return others

@@ -99,9 +99,10 @@ class Workers:
         count: How many there are.
         listener: Called at each step of a run.
         served: Whether the study's own model is behind a server.
-        shown: What the study's own process has, and each of them must have.
+        shown: What the study was begun with, and each of them must have.
         expected: The seconds that a run will take, by its name; None where nothing is known.
-        mixed: Whether workers that have something else may take part.
+        mixed: Called with a worker that has something else, and with what that is, before it makes
+            a run; None where no such worker may take part.
     """
 
     carrier: Carrier
@@ -110,7 +111,7 @@ class Workers:
     served: bool
     shown: Mapping[str, str]
     expected: Callable[[str], float | None]
-    mixed: bool = False
+    mixed: Callable[[str, Mapping[str, str]], None] | None = None
     _events: queue.Queue[tuple[Worker, str, Any]] = field(default_factory=queue.Queue)
     _workers: list[Worker] = field(default_factory=list)
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -185,7 +186,9 @@ class Workers:
 
     def _hear(self, worker: Worker, kind: str, content: Any) -> None:
         if kind == "ready":
-            check_alike(self.shown, content, str(worker), self.mixed)
+            others = check_alike(self.shown, content, str(worker), self.mixed is not None)
+            if others and self.mixed is not None:
+                self.mixed(str(worker), others)
             worker.ready = True
             del self._deaths[_IDLE]  # workers can live here
         elif kind == "progress" and worker.job:
