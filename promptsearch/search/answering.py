@@ -1,8 +1,9 @@
 """What the LM answers to examples that a strategy looks at, and what the metric says of it.
 
 An answer to choose from follows from scores. Text is generated, as in selection, and charged: what
-was read and what was written. Both stand in the run's logs, so that a run which goes on sees the
-same answers, whoever gave them: scores among the evaluations, texts among those of the proposer.
+was read and what was written. Where the search follows a metric, text was generated for the scores,
+and paid with them. Both stand in the run's logs, so that a run which goes on sees the same answers,
+whoever gave them: scores among the evaluations, texts among those of the proposer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.records.scores import ExampleIds
 from promptsearch.search.books import Books
 from promptsearch.search.calling import strangers_code
+from promptsearch.search.metric_scorer import MetricScorer
 from promptsearch.tasks.answered import Reader, chosen, generated
 from promptsearch.tasks.examples import Example
 from promptsearch.tasks.metrics.metric import Answered
@@ -48,8 +50,9 @@ def read_answers(
     Args:
         books: The books of the run.
         prompts: The prompts, at least one.
-        examples: Ids of search examples, shape `(examples,)`. Choices cost nothing where the
-            prompts were scored on just these ids before, see `Objective.evaluate`.
+        examples: Ids of search examples, shape `(examples,)`. Choices, and texts where a metric is
+            followed, cost nothing where the prompts were scored on just these ids before, see
+            `Objective.evaluate`.
 
     Returns:
         For each prompt an answer to each example; none where it fails on them.
@@ -99,14 +102,19 @@ def _written(
     if not books.scorer.fits(prompt):
         return []
     prices, ledger, log = books.prices, books.ledger, books.log.proposals
-    reserve = prices.set_aside(books.scorer.length(prompt))
-    ledger.check(prices.of_answers(prompt, ids, reader.decoding.most), reserve)
+    # Whether the texts are those of the scores, which pay for them.
+    scored = isinstance(books.scorer, MetricScorer)
+    if scored:
+        books.evaluate([prompt], ids)
+    else:
+        reserve = prices.set_aside(books.scorer.length(prompt))
+        ledger.check(prices.of_answers(prompt, ids, reader.decoding.most), reserve)
     call = json.dumps(["answers", prompt.key, ids.tolist(), log.count])
     digest = hashlib.sha256(call.encode()).hexdigest()[:20]
     line = log.replay(digest)
     if line is None:
         found = books.scorer.generate([prompt], ids, reader.decoding)
-        price = prices.of_answers(prompt, ids, found.tokens[0])
+        price = 0 if scored else prices.of_answers(prompt, ids, found.tokens[0])
         texts = [] if found.failures else [drawn[0] for drawn in found.texts[0]]
         line = log.append({"request": digest, "texts": texts, "price": price})
     ledger.charge(forward=line["price"])

@@ -41,6 +41,8 @@ class MetricScorer:
         # Whether text is generated.
         self._writes = task.kind == "text"
         self._right = ExactMatch()
+        # What was generated last, and where in it: (prompt's key, ids of examples) -> place.
+        self._last: tuple[Generated, dict[tuple[str, bytes], int]] | None = None
         self.length, self.fits, self.lead = scorer.length, scorer.fits, scorer.lead
         self.adds = scorer.adds
         self.tail, self.examples = scorer.tail, scorer.examples
@@ -75,7 +77,19 @@ class MetricScorer:
     def generate(
         self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
     ) -> Generated:
-        """The answers that the model generates, as the scorer gives them."""
+        """The answers that the model generates; what was just scored is not generated again."""
+        if self._last is not None and decoding == self._decoding:
+            found, known = self._last
+            places = [known.get((prompt.key, examples.tobytes()), -1) for prompt in prompts]
+            if -1 not in places:
+                kept, failed = enumerate(places), found.failures
+                return Generated(
+                    [found.texts[place] for place in places],
+                    [found.ended[place] for place in places],
+                    found.tokens[places],
+                    computed=0,
+                    failures={i: failed[place] for i, place in kept if place in failed},
+                )
         return self._scorer.generate(prompts, examples, decoding)
 
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:
@@ -116,6 +130,8 @@ class MetricScorer:
         self, prompts: Sequence[Prompt], examples: ExampleIds, known: list[Example]
     ) -> Scores:
         found = self._scorer.generate(prompts, examples, self._decoding)
+        ids = examples.tobytes()
+        self._last = found, {(prompt.key, ids): i for i, prompt in enumerate(prompts)}
         losses = np.full((len(prompts), len(examples)), np.nan)
         metric, failures = losses.copy(), dict(found.failures)
         for i, texts in enumerate(found.texts):

@@ -8,14 +8,20 @@ import pytest
 
 from promptsearch import TextPrompt
 from promptsearch.errors import BudgetExhausted, StrategyError
+from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
 from promptsearch.scoring.protocol import price_of_generation
 from promptsearch.search.loop import search
+from promptsearch.search.metric_scorer import MetricScorer
+from promptsearch.search.objective import Objective
 from promptsearch.strategies.reflect import Reflect
 from promptsearch.tasks.answered import Reader
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.metrics.exact_match import ExactMatch
+from promptsearch.tasks.task import Task
+from promptsearch.tasks.template import Template
 from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.proposing import PlantedProposing
 from promptsearch.testing.rerun import DyingLog, Killed, trace
 
 READER = Reader(None, ExactMatch(), Decoding(4))
@@ -40,6 +46,21 @@ class Writing(PlantedScorer):
 
 def objective_of(scorer, budget=None, **more):
     return scorer.objective(budget, **{"reader": READER, **more})
+
+
+def following(scorer, budget=None, **more):
+    """The same, with a search that follows a metric of the texts."""
+    task = Task("it", Template.parse("{prompt} {text}{answer}"), None, {}, "exact_match")
+    followed = MetricScorer(scorer, ExactMatch(), replace(task, decoding=READER.decoding))
+    return Objective(
+        followed,
+        scorer.space,
+        Ledger(budget),
+        scored=scorer.scored,
+        training=scorer.training,
+        proposing=PlantedProposing(scorer.space),
+        **{"reader": READER, "most": followed.most, **more},
+    )
 
 
 def best_of(scorer):
@@ -75,6 +96,23 @@ def test_texts_are_charged_for_what_is_read_and_written():
     assert objective.ledger.spent == objective.ledger.computed == lead + read + 2 * len(ids)
     objective.answers([prompt], ids)
     assert objective.ledger.spent == lead + 2 * (read + 2 * len(ids)), "it is paid each time"
+
+
+def test_texts_that_a_metric_scored_are_the_same_and_paid_once():
+    scorer = Writing()
+    objective, ids = following(scorer), scorer.training[:3]
+    prompts = [TextPrompt("w1 w2"), best_of(scorer)]
+    objective.evaluate(prompts, ids)
+    spent = objective.ledger.spent
+    answers = objective.answers(prompts, ids)
+    rights = [example.answer.strip() for example in scorer.examples(ids)]
+    assert [answer.row.output for answer in answers[1]] == [f"{right}1" for right in rights]
+    assert (objective.ledger.spent, scorer.asked) == (spent, 1)
+    objective.answers([TextPrompt("w5")], ids)
+    new = following(other := Writing())
+    new.evaluate(prompts, ids)
+    new.evaluate([TextPrompt("w5")], ids)
+    assert (objective.ledger.spent, scorer.asked) == (new.ledger.spent, other.asked)
 
 
 @pytest.mark.parametrize("short", [0, 1])
@@ -139,21 +177,22 @@ def test_what_is_shown_is_a_copy():
     assert scorer.kept[20].fields["text"] == "the example number 20"
 
 
+@pytest.mark.parametrize("made", [objective_of, following])
 @pytest.mark.parametrize(("at", "how"), [(2, "before"), (2, "half"), (5, "after")])
-def test_a_killed_run_reads_the_same_texts_again(tmp_path, at, how):
+def test_a_killed_run_reads_the_same_texts_again(tmp_path, made, at, how):
     """A server may write something else the second time."""
 
     def run(log=None, asked=0):
         scorer = Writing()
         scorer.asked = asked
-        objective = objective_of(scorer, scorer.budget(25), log=log)
+        objective = made(scorer, scorer.budget(25), log=log)
         return trace(objective, search(Reflect(objective, seed=0)))
 
     whole = run()
     with pytest.raises(Killed):
         run(DyingLog(tmp_path, at, how))
     before = (tmp_path / "proposals.jsonl").read_text()
-    assert re.search(r'"texts":\[" (no|yes)1"', before), "a parent was read"
+    assert re.search(r'"texts":\[" (no|yes)\d"', before), "a parent was read"
     again = run(RunLog(tmp_path), asked=1_000)
     assert again.lines[: at + 1] == whole.lines[: at + 1]
     assert (tmp_path / "proposals.jsonl").read_text().startswith(before)
