@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
+from scipy.special import logsumexp
 
 from promptsearch import CalibratedPrompt, Objective, Prompt, TextPrompt
 from promptsearch.errors import StrategyError
@@ -82,7 +83,7 @@ class Calibrated(Given):
         for method in self._methods:
             told = [nats for text in _INPUTS[method] if (nats := read[text]) is not None]
             if told:
-                mean = np.log(np.exp(told).mean(0))  # (choices,), nats
+                mean = logsumexp(told, axis=0) - np.log(len(told))  # (choices,), nats
                 bias = (mean.mean() - mean).round(_DIGITS) + 0.0  # only differences count
                 each = CalibratedPrompt(prompt.texts, bias.tolist())
                 found[each.key] = each

@@ -39,6 +39,7 @@ from promptsearch.errors import StrategyError
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.records.scores import ExampleIds
 from promptsearch.search.options import Count
+from promptsearch.search.shown import read_shown
 from promptsearch.search.training_options import Rate
 from promptsearch.search.unscored import check_unscored
 from promptsearch.search.views import minibatch_of
@@ -89,10 +90,9 @@ class Distil(TrainedStrategy):
                 f"{objective.space.length}: give a shorter 'length', or a longer prompt"
             )
         # Inputs that the teacher solves itself would teach to copy.
-        ids = objective.training
-        known = zip(ids, objective.demonstrations(ids), strict=True)
         said = "".join(self.teacher.texts)
-        unseen = [int(i) for i, solved in known if solved not in said]
+        ids, seen = objective.training, set(read_shown(objective, said).examples)
+        unseen = [int(i) for i in ids if int(i) not in seen]
         #: Ids of the examples whose inputs are learned from.
         self.inputs = np.array(unseen or ids, dtype=np.int64)
         #: Example -> what the teacher predicts there, once it was met.

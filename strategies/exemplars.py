@@ -13,9 +13,11 @@ Or each input is shown the examples that are most like it (Liu et al. 2022, "Wha
 In-Context Examples for GPT-3?", arXiv:2101.06804).
 
 Differs from the papers: the examples fill the template's first slot or, where that stands behind
-the input, one more slot before it; none of them is scored on. Where answers are text, a random one
-is that of another example. What is most like an input is told by the mean of the model's own input
-embeddings, not by an encoder of sentences, and the nearest example stands last.
+the input, one more slot before it; none of them is scored on. A random label is one of the row's
+own choices where these differ by row, else one of all that occur among examples that are not scored
+on, each as likely as any other; it may be the right one. What is most like an input is told by the
+mean of the model's own input embeddings, not by an encoder of sentences, and the nearest example
+stands last.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Exemplars(Strategy):
         shots: Examples in a prompt.
         choose: `loss` draws sets until the budget is spent, and the best one wins; `random` takes
             the first set.
-        labels: `right`, or `random`: the same examples with answers drawn at random among those of
-            the task.
+        labels: `right`, or `random`: the same examples with answers drawn at random, which may be
+            right: of the row's own choices, or else of all examples that are not scored on.
         batch: Sets in each ask.
         separator: Stands behind each example.
 
@@ -96,7 +98,7 @@ class Exemplars(Strategy):
         return TextPrompt("".join(text + self._separator for text in shown))
 
     def _label(self, example: Example, luck: np.random.Generator) -> str:
-        """An answer at random: of the row's own where it has some, else of all that occur."""
+        """An answer at random, maybe the right one: of the row's own, else of all that occur."""
         answers = example.options or self._labels
         return answers[int(luck.integers(len(answers)))]
 

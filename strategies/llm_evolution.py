@@ -170,7 +170,9 @@ class LLMEvolution(Strategy):
     def _difference(self, target: str) -> str:
         texts = [text for _, text in self.living]
         others = [text for text in texts if text != target] or texts
-        first, second = (others[i] for i in self._rng.integers(len(others), size=2))
+        # Section 3.3: two different ones, where there are two.
+        drawn = self._rng.choice(len(others), size=2, replace=len(others) < 2)
+        first, second = (others[i] for i in drawn)
         return _DIFFER.format(first, second, target, texts[0])
 
 

@@ -68,8 +68,8 @@ class Optuna(Strategy):
         shortlist: Tokens that `tpe` chooses from at each position.
         batch: Prompts in each ask: small ones learn faster, large ones score faster.
         storage: A file (SQLite) or a URL of a database in which optuna-dashboard can show the
-            search. It is output only: a study of the same task, options and seed is replaced when
-            the run starts or goes on. Options are recorded, so it may hold no password: the
+            search. It is output only: a study of the same model, task, options and seed is
+            replaced when the run starts or goes on. Options are recorded, so it may hold no password: the
             database's client reads that from the environment (`PGPASSWORD`) or a file of its own
             (`~/.pgpass`).
 
@@ -209,12 +209,13 @@ class Optuna(Strategy):
         )
 
     def _title(self, *options: object) -> str:
-        """The name of the study, by what makes the run: examples, space, options and seed."""
+        """The name of the study, by what makes the run: scorer, examples, space, options, seed."""
         examples = [
             (dict(e.fields), e.answer) for e in self.objective.examples(self.objective.scored)
         ]
         content = repr(
             (
+                self.objective.log.signature,  # model and template are part of it
                 examples,
                 self.objective.space.pool.tolist(),
                 self.objective.space.length,

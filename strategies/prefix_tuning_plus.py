@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from promptsearch import Access, Objective, TrainedStrategy, Weights
-from promptsearch.errors import StrategyError
+from promptsearch.errors import ModelError, StrategyError
 from promptsearch.search.encoders import NamedTensors
 from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
@@ -40,6 +40,10 @@ class PrefixTuningPlus(TrainedStrategy):
         layers: How many of the LM's layers, from the top, have a memory; left out: all. No gradient
             crosses the layers below, so that with fewer layers a budget pays for more steps.
         **training: The options of all trained strategies, see `TrainingOptions`.
+
+    Raises:
+        StrategyError: The model is none whose heads are known, such as a causal one, or has fewer
+            layers.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
@@ -54,7 +58,14 @@ class PrefixTuningPlus(TrainedStrategy):
         rate: Rate = 0.001,
         **training: Any,
     ) -> None:
-        most, self._heads, _ = objective.gated_shape
+        try:
+            most, self._heads, _ = objective.gated_shape
+        except ModelError as error:
+            raise StrategyError(
+                "a memory stands beside each head, and the heads of this model are not known here, "
+                "as those of masked and encoder-decoder models are not: take a causal model like "
+                "Llama or GPT-2, or another baseline, such as 'lora'"
+            ) from error
         self._layers = most if layers is None else layers
         if self._layers > most:
             raise StrategyError(

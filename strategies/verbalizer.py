@@ -61,7 +61,8 @@ class Verbalizer(Strategy):
         prompts: The prompts under which words are looked for, a text for the first slot or a list
             with one text for each slot. Left out: the empty prompt.
         words: Words that stand for a class together.
-        candidates: Words of each class that are tried, k in LM-BFF.
+        candidates: Words of each class that are tried, k in LM-BFF; more where those of several
+            classes are the same, so that too few are left.
         keep: Assignments of words that are scored under a prompt, the best on training examples.
         examples: Training examples on which words are looked for, at most.
         tries: Changes of the best prompt that are scored before the best of them is taken; 0 leaves
@@ -214,12 +215,15 @@ def assignments(
         candidates: Words of each class that are tried.
         count: The assignments that are wanted.
     """
-    ranked = [telling(logits, classes == c)[:candidates] for c in range(int(classes.max()) + 1)]
     taken: set[int] = set()
-    first = []
-    for order in ranked:
-        first.append(tuple(sorted([i for i in order.tolist() if i not in taken][:words])))
-        taken.update(first[-1])
+    first, ranked = [], []
+    for c in range(int(classes.max()) + 1):
+        order = telling(logits, classes == c).tolist()
+        # Where other classes have taken its candidates, the words behind them make up for those.
+        own = [i for i in order if i not in taken][:words]
+        ranked.append(np.array(list(dict.fromkeys([*order[:candidates], *own]))))
+        first.append(tuple(sorted(own)))
+        taken.update(own)
     if any(len(some) < words for some in first):
         return []
     losses: dict[Assignment, float] = {tuple(first): np.inf}

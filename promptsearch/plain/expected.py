@@ -42,4 +42,5 @@ def expected(error: Mapping[str, Any]) -> str:
     Args:
         error: One of the `errors()` of a `ValidationError`.
     """
-    return _EXPECTED.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
+    wanted: str = _EXPECTED.get(error["type"], error["msg"])
+    return wanted.format(**error.get("ctx", {}))

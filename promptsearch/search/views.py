@@ -67,6 +67,11 @@ class Diary:
         return [_copied(line) for line in books_of(self._objective).log.lines]
 
     @property
+    def signature(self) -> str:
+        """The name of all that its scores depend on besides prompts and examples."""
+        return books_of(self._objective).scorer.signature
+
+    @property
     def replaying(self) -> bool:
         """Whether evaluations of an earlier, killed process are still to be handed back."""
         return books_of(self._objective).log.replaying

@@ -22,12 +22,13 @@ from promptsearch.export import export_run
 from promptsearch.prompts.kinds import own_copy, prompt_from_json
 from promptsearch.scoring import Engine
 from promptsearch.search.loop import search
+from promptsearch.search.objective import Objective
 from promptsearch.search.options import check_options
 from promptsearch.strategies.calibrated import Calibrated
 from promptsearch.strategies.manual import Manual
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.families import FAMILIES, PlantedAnswers
-from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.planted import PlantedScorer, planted_objective
 from promptsearch.testing.tiny_task import tiny_task
 
 #: Answers of one token, and of several of different lengths.
@@ -144,6 +145,16 @@ def test_an_input_before_which_nothing_stands_is_left_out(small):
 def test_tasks_that_it_cannot_correct_are_refused(small, searched, message):
     with pytest.raises(StrategyError, match=message):
         search(Calibrated(searched(small).objective(), seed=0))
+
+
+@pytest.mark.filterwarnings("error")
+def test_choices_of_next_to_no_probability_are_corrected(monkeypatch):
+    told = iter([[-800.0, -1.0], [-801.0, -1.0], [-802.0, -1.0]])
+    monkeypatch.setattr(Objective, "content_free", lambda *_: np.array(next(told)))
+    strategy = Calibrated(planted_objective(), seed=0, method="contextual")
+    (prompt,) = strategy.ask()
+    mean = -800 + np.log((1 + np.exp(-1) + np.exp(-2)) / 3)
+    assert prompt.bias == pytest.approx(((-1 - mean) / 2, (mean + 1) / 2), abs=1e-5)
 
 
 def test_nothing_to_score_is_refused():

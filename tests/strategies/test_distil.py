@@ -190,6 +190,15 @@ def test_solved_examples_teach_and_are_no_inputs():
     assert set(strategy.inputs.tolist()) == inputs and len(inputs) < len(known)
 
 
+def test_examples_that_stand_there_with_wrong_answers_are_no_inputs_either():
+    objective = PlantedScorer("separable").objective()
+    shown = objective.training[2:5]
+    answers = [{" yes": " no", " no": " yes"}[each.answer] for each in objective.examples(shown)]
+    objective.start = TextPrompt("\n".join(objective.demonstrations(shown, answers)))
+    strategy = Distil(objective, seed=0)
+    assert set(strategy.inputs) == set(objective.training) - set(shown)
+
+
 def test_vectors_start_from_tokens_of_the_teacher_in_their_order():
     strategy = planted(text="w3 w5 w8 w9 w4 w6")
     (prompt,) = strategy.ask()

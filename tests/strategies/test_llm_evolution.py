@@ -145,6 +145,15 @@ def test_de_puts_a_child_in_the_place_of_its_own_target_where_it_is_better():
     assert strategy.living == [(0.1, texts[3]), (1.0, "w10"), (1.9, texts[1]), (3.0, "w30")]
 
 
+def test_de_takes_the_difference_of_two_instructions_where_there_are_two():
+    model = Counting()
+    run(model, 150, algorithm="de", prompts=["w10", "w20", "w30"], population=3)
+    requests = [request.splitlines() for asked in model.asked[1:] for request in asked]
+    pairs = [lines[-5:-3] for lines in requests if lines[-5].startswith("First: ")]
+    assert len(pairs) > 20
+    assert all(a.removeprefix("First: ") != b.removeprefix("Second: ") for a, b in pairs)
+
+
 @pytest.mark.parametrize("algorithm", ["ga", "de"])
 def test_unbounded_retry_a_proposer_that_only_repeats_ends_the_run_with_a_reason(algorithm):
     class Repeating(Counting):

@@ -172,6 +172,15 @@ def test_other_tasks_and_seeds_may_share_the_dashboards_file(tmp_path):
     assert len(shown(tmp_path / "study.db")) == 3
 
 
+def test_runs_with_other_models_or_templates_share_the_dashboards_file(tmp_path):
+    for name in ("a model", "another model", "a model"):
+        scorer = PlantedScorer("separable")
+        scorer.signature = name
+        objective = scorer.objective(scorer.budget(8))
+        search(Optuna(objective, seed=0, storage=str(tmp_path / "study.db")))
+    assert len(shown(tmp_path / "study.db")) == 2
+
+
 def test_the_dashboard_changes_no_proposal(tmp_path):
     runs = []
     for storage in (None, str(tmp_path / "study.db")):

@@ -15,6 +15,7 @@ from promptsearch.strategies.prefix_tuning_plus import PrefixTuningPlus
 from promptsearch.study.arena import Arena
 from promptsearch.testing import planted
 from promptsearch.testing.conformance import StrategyConformance
+from promptsearch.testing.families import FAMILIES
 from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny import tiny_model
 
@@ -70,3 +71,11 @@ def test_fewer_layers_are_the_top_most_and_make_more_steps_of_a_budget(arena):
     assert name == f"{arena.lm.weights.parts[-1][0]}.memory"
     with pytest.raises(StrategyError, match="'layers' must be from 1 to 2, the layers of this"):
         PrefixTuningPlus(objective(arena), seed=0, layers=3)
+
+
+@pytest.mark.parametrize("family", ["masked", "encoder-decoder"])
+def test_models_whose_heads_are_not_known_are_refused_in_its_own_words(family, films):
+    lm = LanguageModel(*FAMILIES[family]())
+    given = objective(Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights"))
+    with pytest.raises(StrategyError, match="a memory stands beside each head.* such as 'lora'"):
+        PrefixTuningPlus(given, seed=0)

@@ -60,6 +60,18 @@ def test_assignments_are_those_of_least_loss(seed, words, count):
     assert all(len({i for own in some for i in own}) == count * words for some in found)
 
 
+def test_classes_with_the_same_candidates_find_words_behind_them():
+    rng = np.random.default_rng(0)
+    classes = np.arange(12) % 3
+    for _ in range(50):
+        logits = rng.normal(size=(12, 40))
+        found = assignments(logits, classes, 4, 4, count=3)
+        assert found and all(len({i for own in some for i in own}) == 12 for some in found)
+        losses = [loss_of(logits, classes, some) for some in found]
+        assert losses == sorted(losses)
+    assert assignments(logits[:, :11], classes, 4, 4, count=3) == [], "there are too few words"
+
+
 def planted(budget=20_000):
     """An objective whose classes two words tell under a prompt, by a model that is sure of them.
 
