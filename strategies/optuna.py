@@ -69,9 +69,9 @@ class Optuna(Strategy):
         batch: Prompts in each ask: small ones learn faster, large ones score faster.
         storage: A file (SQLite) or a URL of a database in which optuna-dashboard can show the
             search. It is output only: a study of the same model, task, options and seed is
-            replaced when the run starts or goes on. Options are recorded, so it may hold no password: the
-            database's client reads that from the environment (`PGPASSWORD`) or a file of its own
-            (`~/.pgpass`).
+            replaced when the run starts or goes on. Options are recorded, so it may hold no
+            password: the database's client reads that from the environment (`PGPASSWORD`) or a file
+            of its own (`~/.pgpass`).
 
     Raises:
         StrategyError: `shortlist` is below 2, `batch` below 1, or `storage` holds a secret.
