@@ -146,10 +146,10 @@ class LLMProposed(Strategy):
 
 
 def scores(values: Sequence[float]) -> list[str]:
-    """What a request says of instructions, higher is better.
+    """The scores of instructions in a request, higher is better.
 
-    Of losses in nats it is the probability of the right answer in percent, as a geometric mean.
-    That of long answers is 0: their losses stand between 0, the worst, and 100, the best. A metric
+    Losses in nats become the probability of the right answer in percent, as a geometric mean. That
+    of long answers is 0: their losses stand between 0, the worst, and 100, the best. A metric
     stands in percent, or on its own scale where that goes beyond 1.
 
     Args:

@@ -303,8 +303,7 @@ class Objective:
         if self._embeddings is None:
             books = books_of(self)
             # Where nothing but scores comes out, the space may still know the words of the pool.
-            white_box = books.scorer.white_box
-            known = books.space if white_box is None else white_box
+            known = books.scorer.white_box or books.space
             self._embeddings = known.embeddings.detach().clone()
         return self._embeddings
 
