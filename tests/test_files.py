@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,14 +65,14 @@ def test_a_write_that_fails_is_told_and_the_old_file_is_whole(tmp_path, monkeypa
 
 
 def test_two_containers_whose_processes_have_one_number_write_one_file(tmp_path, monkeypatch):
-    path, write = tmp_path / "a.json", files._write_all
+    path, replace = tmp_path / "a.json", Path.replace
 
-    def meanwhile(file, content):
-        monkeypatch.setattr(files, "_write_all", write)
+    def meanwhile(aside, target):
+        monkeypatch.setattr(Path, "replace", replace)
         write_aside(path, "theirs")
-        write(file, content)
+        return replace(aside, target)
 
-    monkeypatch.setattr(files, "_write_all", meanwhile)
+    monkeypatch.setattr(Path, "replace", meanwhile)
     write_aside(path, "ours")
     assert path.read_text() == "ours" and list(tmp_path.iterdir()) == [path]
 

@@ -159,7 +159,7 @@ def _on(
         own = [w for w in winners if w.run.task == task.name and w.fills(task.template)]
         prompts = {winner.prompt.key: winner.prompt for winner in own}
         if prompts:
-            scored = _score(arena, list(prompts.values()), member.name)
+            scored = tested_on(arena, list(prompts.values()), member.name)
             found |= {(task.name, key): one for key, one in zip(prompts, scored, strict=True)}
     return [
         winner.record(member.name, **found[winner.run.task, winner.prompt.key])
@@ -177,7 +177,7 @@ def _arenas(prepared: Prepared) -> list[Arena]:
     return list(found.values())
 
 
-def _score(arena: Arena, prompts: list[Prompt], name: str) -> list[dict[str, Any]]:
+def tested_on(arena: Arena, prompts: list[Prompt], name: str) -> list[dict[str, Any]]:
     """Loss, metric and tokens of each prompt on the test split, or why there are none."""
     scorer, ids = arena.exact["test"], arena.ids("test")
     scores = scorer.score(prompts, ids)

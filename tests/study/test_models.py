@@ -221,7 +221,7 @@ def test_a_prompt_that_fails_on_another_model_took_as_many_tokens(tiny, films, m
     given = study([STRATEGIES[0]], model=tiny.name, task=films.name)
     (arena,) = prepare(parse_config(given), tiny, films).arenas.values()
     prompts = [TextPrompt("good"), TextPrompt("bad")]
-    whole = transfer._score(arena, prompts, "it")
+    whole = transfer.tested_on(arena, prompts, "it")
     score = Engine.score
 
     def failing(*given, **named):
@@ -230,7 +230,7 @@ def test_a_prompt_that_fails_on_another_model_took_as_many_tokens(tiny, films, m
         return replace(scores, failures={0: "no number"})
 
     monkeypatch.setattr(Engine, "score", failing)
-    failed = transfer._score(arena, prompts, "it")
+    failed = transfer.tested_on(arena, prompts, "it")
     assert failed == [{"error": "no number", "tokens": whole[0]["tokens"]}, whole[1]]
     assert whole[0]["tokens"] > 0
 
