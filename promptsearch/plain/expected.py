@@ -42,5 +42,6 @@ def expected(error: Mapping[str, Any]) -> str:
     Args:
         error: One of the `errors()` of a `ValidationError`.
     """
-    wanted: str = _EXPECTED.get(error["type"], error["msg"])
-    return wanted.format(**error.get("ctx", {}))
+    if error["type"] not in _EXPECTED:  # a stranger's message may hold braces of its own
+        return str(error["msg"])
+    return _EXPECTED[error["type"]].format(**error.get("ctx", {}))
