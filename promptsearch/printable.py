@@ -58,12 +58,16 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
+def cut(text: str, limit: int) -> str:
+    """A text for a message, cut to `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 def brief(value: object, limit: int = 80) -> str:
     """A value for a message: its Python form, cut to `limit` characters."""
     if isinstance(value, int) and abs(value) >= 10**limit:
         return f"a number of more than {limit} digits"
-    text = re.sub(r"\s+", " ", repr(value))
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return cut(re.sub(r"\s+", " ", repr(value)), limit)
 
 
 def open_streams() -> None:

@@ -15,7 +15,7 @@ from promptsearch.errors import ModelError, StudyError
 from promptsearch.plain.limits import check_plain
 from promptsearch.plain.names import as_name
 from promptsearch.plain.yaml import read_yaml
-from promptsearch.printable import Terminal
+from promptsearch.printable import Terminal, cut
 
 if TYPE_CHECKING:
     from promptsearch.study.settings.strategy import StrategyConfig
@@ -291,7 +291,7 @@ def _options(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         # Without the value, which may be a secret in a wrong place.
-        told = f"--option {key if len(key) <= 100 else f'{key[:97]}...'}"
+        told = f"--option {cut(key, 100)}"
         if not (key and equals):
             raise StudyError(f"{told}: expected KEY=VALUE")
         options[key], _ = read_yaml(value, told)

@@ -66,6 +66,11 @@ class Case:
     beats: bool
     tokens: float
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What its row shares with those that it compares with: study, model and task."""
+        return self.study, self.model, self.task
+
 
 def cases(studies: Iterable[Results]) -> list[Case]:
     """Every row that searched beside a control, of all studies."""
@@ -130,7 +135,7 @@ def evidence(found: Sequence[Case]) -> list[str]:
 def _advice(sought: str, own: Sequence[Case]) -> str:
     """What to begin with, and whether to look for room first."""
     groups, met = _groups(own), _meetings(own)
-    often = [name for name in met if len({(c.study, c.model, c.task) for c in groups[name]}) > 1]
+    often = [name for name in met if len({case.place for case in groups[name]}) > 1]
     told = f"**{sought.capitalize()}**: "
     if some := [name for name in often or met if met[name]]:
         first = min(some, key=lambda name: _order(met[name]))
@@ -155,7 +160,7 @@ _BY_TASK = (
 def _by_task(found: Sequence[Case]) -> list[str]:
     groups: dict[tuple[str, str, str], list[Case]] = {}
     for case in found:
-        groups.setdefault((case.study, case.model, case.task), []).append(case)
+        groups.setdefault(case.place, []).append(case)
     rows = []
     for (study, model, task), own in groups.items():
         first = own[0]
@@ -175,8 +180,8 @@ def _told(case: Case) -> str:
 
 
 def _counted(own: Sequence[Case]) -> str:
-    tasks = {(case.study, case.model, case.task) for case in own}
-    won = {(case.study, case.model, case.task) for case in own if case.beats}
+    tasks = {case.place for case in own}
+    won = {case.place for case in own if case.beats}
     beat = sum(case.beats for case in own) or "none"
     return (
         f"Of {len(own)} rows, {beat} beat the best control; "
@@ -205,8 +210,7 @@ def _meetings(own: Sequence[Case]) -> dict[str, list[float]]:
     """
     met: dict[str, list[float]] = {case.strategy: [] for case in own}
     for one, other in permutations(own, 2):
-        same = (one.study, one.model, one.task) == (other.study, other.model, other.task)
-        if same and one.strategy != other.strategy:
+        if one.place == other.place and one.strategy != other.strategy:
             met[one.strategy].append((float(np.sign(one.score - other.score)) + 1) / 2)
     return met
 

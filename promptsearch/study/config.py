@@ -22,7 +22,7 @@ from promptsearch.plain.names import as_name
 from promptsearch.plain.text import read_text
 from promptsearch.plain.toml import read_toml
 from promptsearch.plain.yaml import read_yaml
-from promptsearch.printable import brief
+from promptsearch.printable import brief, cut
 from promptsearch.study.settings.lines import Lines
 from promptsearch.study.settings.study import StudyConfig
 
@@ -134,7 +134,7 @@ def _override(data: Any, assignment: str) -> tuple[KeyPath, str]:
     """
     dotted, equals, text = assignment.partition("=")
     # Without the value, which may be a secret in a wrong place.
-    told = f"--set {dotted if len(dotted) <= 100 else f'{dotted[:97]}...'}"
+    told = f"--set {cut(dotted, 100)}"
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise StudyError(f"{told}: expected KEY=VALUE or KEY.KEY=VALUE")
