@@ -64,7 +64,8 @@ def study_file() -> str:
         (
             "YAML, TOML or JSON. `promptsearch schema` prints the JSON Schema, which editors read "
             "to complete and check. `models` is another spelling of `model`, and `tasks` of "
-            "`task`: either takes one or a list."
+            "`task`: either takes one or a list. In YAML, `&name` marks a part that `*name` repeats, "
+            "and `<<: *name` takes over the keys of a mapping; a key written beside it wins."
         ),
         "",
         *_keys(

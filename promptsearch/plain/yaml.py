@@ -9,7 +9,7 @@ like. A tag (`!!int`, `!python/name`) would say otherwise, and is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
@@ -196,7 +196,7 @@ class _Reader:
         if isinstance(node, yaml.MappingNode):
             return {
                 key: self.plain(value, (*path, key), inside)
-                for key, value in self._pairs(node, path)
+                for key, value in self._pairs(node, path, inside).items()
             }
         if isinstance(node, yaml.SequenceNode):
             for i, item in enumerate(node.value):
@@ -204,21 +204,65 @@ class _Reader:
             return [self.plain(item, (*path, i), inside) for i, item in enumerate(node.value)]
         return self.loader.construct_object(node)
 
-    def _pairs(self, node: yaml.MappingNode, path: KeyPath) -> list[tuple[Hashable, yaml.Node]]:
-        """The keys of a mapping with the nodes of their values; the place of each is noted."""
-        found: dict[Hashable, yaml.Node] = {}
+    def _pairs(
+        self, node: yaml.MappingNode, path: KeyPath, inside: tuple[int, ...]
+    ) -> dict[Hashable, yaml.Node]:
+        """The nodes of a mapping's values, merged ones first; the place of each is noted.
+
+        Args:
+            node: The mapping.
+            path: The path of keys to it.
+            inside: The ids of the nodes around its values.
+        """
+        merges = [(key, value) for key, value in node.value if _is_merge(key)]
+        if len(merges) > 1:
+            raise yaml.MarkedYAMLError(
+                problem="the key '<<' stands twice: write '<<: [*one, *other]'",
+                problem_mark=merges[1][0].start_mark,
+            )
+        merged: dict[Hashable, yaml.Node] = {}
+        for key_node, value_node in merges:
+            for key, value in self._merged(key_node, value_node, path, inside):
+                merged.setdefault(key, value)
+        own: dict[Hashable, yaml.Node] = {}
         for key_node, value_node in node.value:
+            if _is_merge(key_node):
+                continue
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(
                     problem="a key must be a single value", problem_mark=key_node.start_mark
                 )
             key = self.loader.construct_object(key_node)
-            if key in found:
-                first = next(known for known in found if known == key)
+            if key in own:
+                first = next(known for known in own if known == key)
                 problem = f"the key '{key}' stands twice, first in {self.places[(*path, key)]}"
                 if type(first) is not type(key):  # true is 1, and 1.0, too
                     problem += f" as '{first}': put quotes around both"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             self.places[(*path, key)] = f"line {key_node.start_mark.line + 1}"
-            found[key] = value_node
-        return list(found.items())
+            own[key] = value_node
+        return merged | own
+
+    def _merged(
+        self, key: yaml.Node, value: yaml.Node, path: KeyPath, inside: tuple[int, ...]
+    ) -> Iterator[tuple[Hashable, yaml.Node]]:
+        """The pairs of the mappings that a merge key names, the first of them first."""
+        for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            if not isinstance(source, yaml.MappingNode):
+                raise yaml.MarkedYAMLError(
+                    problem="'<<' takes a mapping, or a list of mappings",
+                    problem_mark=key.start_mark,
+                )
+            if id(source) in inside:
+                raise yaml.MarkedYAMLError(
+                    problem="an alias stands inside what it names", problem_mark=key.start_mark
+                )
+            self._count += len(source.value)
+            if self._count > VALUES:
+                raise _Refused(TOO_MANY, key.start_mark)
+            yield from self._pairs(source, path, (*inside, id(source))).items()
+
+
+def _is_merge(key: yaml.Node) -> bool:
+    """Whether a key is YAML's merge key, which stands without quotes."""
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and key.style is None
