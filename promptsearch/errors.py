@@ -116,7 +116,7 @@ class Diverged(PromptSearchError):
 
 
 class NothingUsable(PromptSearchError):
-    """A proposer gave no usable prompt, time and again.
+    """Time and again a proposer gave no usable prompt, or training no lower loss.
 
     It ends a run in good order, with the best prompt scored before.
     """

@@ -35,8 +35,9 @@ def affordable_steps(
     options: TrainingOptions,
     finalists: int,
     *,
-    paid: int = 0,
+    ranked: int = 0,
     fresh: float = 1.0,
+    share: float = 1.0,
     meeting: int = 0,
     beside: int = 0,
 ) -> int:
@@ -52,9 +53,11 @@ def affordable_steps(
         prompt: The prompt that they make.
         options: The numbers of examples of a step, and of steps between two scorings.
         finalists: The most prompts to select among.
-        paid: The scorings that were paid so far.
-        fresh: The share of the scorings among the steps that will be paid: words that were scored
-            before cost nothing.
+        ranked: The prompts that were scored on all of `score_on` so far.
+        fresh: The share of the scorings among the steps that will be so: a race stops short of
+            all, and words that were scored before are no further prompt.
+        share: What a scoring among the steps will cost, as a share of its price on all of
+            `score_on`.
         meeting: What is still to be paid once for all training examples, besides their leads.
         beside: What the forward pass of a step costs besides its examples.
     """
@@ -64,10 +67,10 @@ def affordable_steps(
     lead = meeting + sum(task.price([], task.training) for task in tasks)
     scoring = objective.price([prompt]) - first
     once = options.batch * sum(task.training_price(prompt) for task in tasks) / count + beside
-    each = once * (1 + objective.backward(made)) + fresh * scoring / options.interval
-    begin = not paid  # one scoring comes before the first step
+    each = once * (1 + objective.backward(made)) + share * scoring / options.interval
+    begin = not ranked  # one scoring comes before the first step
     steps = 0
-    for scored in range(min(max(1, paid), finalists), finalists + 1):
+    for scored in range(min(max(1, ranked), finalists), finalists + 1):
         # Set aside are that scoring, one that an uneven last interval adds, and a step in case the
         # examples are longer.
         aside = first + (1 + begin) * scoring + each
@@ -75,6 +78,6 @@ def affordable_steps(
         # The share of the training examples that these steps meet, at most.
         met = 1 - (1 - min(1, options.batch / count)) ** max(0.0, left / each)
         steps = max(int(begin), int((left - met * lead) / each))
-        if paid + begin + math.ceil(fresh * steps / options.interval) <= scored:
+        if ranked + begin + math.ceil(fresh * steps / options.interval) <= scored:
             break
     return steps

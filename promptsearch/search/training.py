@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from promptsearch.errors import BudgetExhausted, Diverged, StrategyError
+from promptsearch.errors import BudgetExhausted, Diverged, NothingUsable, StrategyError
 from promptsearch.prompts.numbers import Numbers, tensors_of
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.soft import SoftPrompt
@@ -78,7 +78,10 @@ class TrainedStrategy(Strategy):
         #: What is trained: the strategy's encoder.
         self.module = self.encoder(generator)
         self._descent = Descent(self.module, self.shares(), optimizer, clip)
-        self._scored = self._paid = 0
+        self._scored = self._ranked = 0
+        # What was paid for scorings, in prices of one on all of `score_on`: a race stops short of
+        # these, a text may end before its limit, and words that were scored before are free.
+        self._full = 0.0
         made, rate = self.module(), self._options.rate
         unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
         self._training = Training(len(made), None if rate == "auto" else rate, unit)
@@ -186,9 +189,10 @@ class TrainedStrategy(Strategy):
 
         Raises:
             BudgetExhausted: All steps that the budget pays were made.
+            NothingUsable: `patience` ends the run.
         """
         if 0 < self._options.patience <= self._worse:
-            return []
+            raise NothingUsable(f"no lower loss in {self._worse} scorings in a row")
         if self._scored:
             if self._training.rate is None:
                 self.find_rate()
@@ -203,11 +207,12 @@ class TrainedStrategy(Strategy):
         return [self.prompt()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
-        """Count the scorings without a lower loss; what a free one leaves pays further steps."""
+        """Count the scorings without a lower loss; what a cheap one leaves pays further steps."""
         self._scored += 1
-        self._paid += evaluation.price > 0
-        if not evaluation.price:
-            self.planned = self.plan()
+        self._ranked += evaluation.price > 0 and bool(np.isfinite(evaluation.losses).all())
+        full = self.objective.price(prompts) - self.objective.price([])
+        self._full += min(1.0, evaluation.price / full) if full else 0.0
+        self.planned = self.plan()
         value = float(evaluation.values[0])
         self._worse = 0 if value < self._best else self._worse + 1
         self._best = min(self._best, value)
@@ -220,7 +225,8 @@ class TrainedStrategy(Strategy):
         counters = {
             "steps": self.planned,
             "scored": self._scored,
-            "paid": self._paid,
+            "ranked": self._ranked,
+            "full": self._full,
             "worse": self._worse,
         }
         best = None if self._best == float("inf") else self._best
@@ -239,8 +245,8 @@ class TrainedStrategy(Strategy):
         self._descent.restore(state.tensors)
         self._first = state.tensors.get("first")
         self._training = Training(**state.data["training"])
-        self.planned, self._scored, self._paid, self._worse = (
-            state.data[k] for k in ("steps", "scored", "paid", "worse")
+        self.planned, self._scored, self._ranked, self._full, self._worse = (
+            state.data[k] for k in ("steps", "scored", "ranked", "full", "worse")
         )
         self._best = float("inf") if state.data["best"] is None else state.data["best"]
         self._rng.bit_generator.state = state.data["rng"]
@@ -319,7 +325,7 @@ class TrainedStrategy(Strategy):
     def affordable(self, tasks: Sequence[Objective | OtherTask]) -> int:
         """The steps that the budget still pays on minibatches of some tasks, at most those wanted.
 
-        As many scorings are taken to cost nothing as so far.
+        Scorings are taken to cost what they did so far, on average with one more in full.
 
         Args:
             tasks: As in `affordable_steps`.
@@ -327,8 +333,9 @@ class TrainedStrategy(Strategy):
         made, wanted = (self.module(), self.prompt()), self._options.steps
         steps = affordable_steps(
             *(self.objective, tasks, *made, self._options, self.finalists),
-            paid=self._paid,
-            fresh=(self._paid + 1) / (self._scored + 1),
+            ranked=self._ranked,
+            fresh=(self._ranked + 1) / (self._scored + 1),
+            share=(self._full + 1) / (self._scored + 1),
             meeting=self.meeting_price(),
             beside=self.step_price(),
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptsearch.errors import StrategyError
+from promptsearch.errors import NothingUsable, StrategyError
 from promptsearch.models.optimizers import adafactor
 from promptsearch.records.ledger import Ledger
 from promptsearch.search.books import books_of
@@ -106,8 +106,11 @@ def test_patience_counts_from_the_last_improvement():
     for value in (1.0, 1.1, 0.9, 1.0, 0.8, 0.9, 0.85):
         (prompt,) = made.ask()
         told.append(value)
-        made.tell([prompt], SimpleNamespace(values=np.array([value]), price=1))
-    assert made.ask() == [] and len(told) == 7
+        scores = SimpleNamespace(values=np.array([value]), losses=np.array([[value]]), price=1)
+        made.tell([prompt], scores)
+    with pytest.raises(NothingUsable, match="no lower loss in 2 scorings in a row"):
+        made.ask()
+    assert len(told) == 7
 
 
 @pytest.mark.parametrize("strategy", [PromptTuning, PTuning])
@@ -270,6 +273,18 @@ def test_the_schedule_ends_with_the_budget_and_its_last_step_is_scored(scorer, i
         "the last line is about the last step"
     )
     assert objective.ledger.spent / 40_000 > 0.95 and objective.ledger.left >= 400
+
+
+@pytest.mark.parametrize("interval", [2, 8])
+def test_what_a_race_leaves_pays_further_steps(interval):
+    """A rate at which most prompts are clearly worse than the first, and are scored in part."""
+    source = PlantedScorer("separable", examples=256)
+    budget = source.budget(60)
+    objective = source.objective(budget, race=True)
+    search(PromptTuning(objective, seed=0, batch=8, interval=interval, rate=3.0))
+    parts = [None in row for line in objective.log.lines for row in line["losses"]]
+    assert sum(parts) > 3, "some prompts were dropped"
+    assert objective.ledger.spent / budget > 0.95
 
 
 @pytest.mark.parametrize(("steps", "told"), [(21, "all 21 steps were made"), (9_999, "pays")])

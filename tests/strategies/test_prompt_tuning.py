@@ -151,7 +151,7 @@ def test_the_best_prompt_wins_not_the_last():
 def test_patience_ends_the_run():
     given = objective(1000)
     end = loop.search(PromptTuning(given, seed=0, interval=1, batch=2, rate=3.0, patience=3))
-    assert end == "nothing left to propose" and len(given.log.lines) < 400
+    assert end == "no lower loss in 3 scorings in a row" and len(given.log.lines) < 400
 
 
 def test_the_rate_rises_and_falls_to_zero_at_the_end_of_the_budget():
