@@ -49,7 +49,6 @@ class TrainedStrategy(Strategy):
         optimizer: `adamw`, whose rate rises linearly over the first tenth of the steps, then falls
             linearly to zero where the budget ends; or `adafactor` at a constant rate, which scales
             its steps itself, without clipping.
-        clip: The largest norm of the gradient; a larger gradient is scaled down to it.
         **training: The fields of `TrainingOptions`. A strategy that hands them on as `**training`
             has them as options of its own.
     """
@@ -67,7 +66,6 @@ class TrainedStrategy(Strategy):
         *,
         seed: int,
         optimizer: Optimizer = "adamw",
-        clip: float = 1.0,
         **training: Any,
     ) -> None:
         super().__init__(objective, seed=seed)
@@ -77,7 +75,7 @@ class TrainedStrategy(Strategy):
         generator = torch.Generator().manual_seed(seed)
         #: What is trained: the strategy's encoder.
         self.module = self.encoder(generator)
-        self._descent = Descent(self.module, self.shares(), optimizer, clip)
+        self._descent = Descent(self.module, self.shares(), optimizer, self._options.clip)
         self._scored = self._ranked = 0
         # What was paid for scorings, in prices of one on all of `score_on`: a race stops short of
         # these, a text may end before its limit, and words that were scored before are free.

@@ -40,6 +40,7 @@ class TrainingOptions:
             same.
         interval: Steps between two scorings.
         steps: The most steps; left out: as many as the budget pays.
+        clip: The largest norm of the gradient; a larger gradient is scaled down to it.
         patience: Scorings in a row without a lower loss that end the run; 0 trains until the budget
             is spent.
     """
@@ -49,6 +50,7 @@ class TrainingOptions:
     accumulate: Count = 1
     interval: Count = 8
     steps: Count | None = None
+    clip: Positive = 1.0
     patience: Patience = 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from promptsearch.records.ledger import total
 from promptsearch.records.log import RunLog
+from promptsearch.records.scores import rows_of
 
 
 def mean_losses(line: dict[str, Any]) -> list[float]:
@@ -23,11 +24,18 @@ def mean_losses(line: dict[str, Any]) -> list[float]:
 
 
 def search_losses(log: RunLog) -> list[float]:
-    """Mean losses of the prompts scored on all of `score_on`, in order; +inf for failures."""
+    """What a search saw of the prompts scored on `score_on`, in order; +inf for failures.
+
+    It is the mean loss, or a race's estimate of it where the race stopped short of all examples.
+    """
     lines = [
         line for line in log.lines if line["stage"] == "search" and line["examples"] == "score_on"
     ]
-    return [loss for line in lines for loss in mean_losses(line)]
+    return [
+        row.value
+        for line in lines
+        for row in rows_of(line, max(len(row or ()) for row in line["losses"]))
+    ]
 
 
 def curve(log: RunLog) -> list[tuple[int, float]]:

@@ -14,7 +14,7 @@ from promptsearch.search.training_options import Rate
 from promptsearch.strategies.prompt_tuning import PromptTuning
 from promptsearch.testing.planted import planted_objective
 
-SHARED = ("rate", "batch", "accumulate", "interval", "patience", "steps")
+SHARED = ("rate", "batch", "accumulate", "interval", "patience", "steps", "clip")
 TRAINED = [
     name for name in sorted(known_strategies()) if issubclass(find_strategy(name), TrainedStrategy)
 ]
