@@ -14,7 +14,7 @@ from promptsearch.records.results import Results
 from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.foreseen import said
 from promptsearch.report.front import tokens
-from promptsearch.report.notation import number, short
+from promptsearch.report.notation import count, number, short
 from promptsearch.report.summary import Row, TaskSummary, summarise
 
 #: The tasks of the study, each a file in examples/reference.
@@ -164,7 +164,7 @@ def _prices(tasks: Sequence[TaskSummary]) -> list[str]:
             [
                 code(label, in_table=True),
                 short(float(np.mean([row.spent for row in rows]))),
-                f"{np.mean([tokens(row) for row in rows]):.3g}",
+                count(float(np.mean([tokens(row) for row in rows]))),
                 rows[0].best.access,
                 needs[rows[0].sought],
             ]

@@ -2,7 +2,7 @@
 
 Controls are what a search must beat to be worth its price, such as prompts written by hand. The
 best one is chosen on the select split, and so is the best search of each kind: the test split
-judges two rows that were named before it was read, so each of these tests stands for itself.
+judges rows that were named before it was read, in one test for each kind, corrected together.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from promptsearch.report.notation import could_show, number, probability, signed
+from promptsearch.report.notation import could_show, number, p_value, probability, signed
 from promptsearch.statistics import Comparison, Sample, compare_with
 
 #: What may be searched for, in the order in which it is told.
@@ -49,7 +49,8 @@ class Against:
         control: The best control.
         by: What it was chosen by, such as `select loss`.
         search: The best search of all, chosen like the control; None where nothing searched.
-        best: What was searched for -> the test of the best search for it, which stands for itself.
+        best: What was searched for -> the test of the best search for it, corrected for the others
+            (Holm): the sentence that they make is wrong as seldom as each of them would be alone.
         tests: Each row that is no control against it, corrected for their number.
     """
 
@@ -75,17 +76,21 @@ class Against:
         for sought, test in self.best.items():
             ahead = test.second == self.control
             search = test.first if ahead else test.second
-            by = f"{test.difference:.3f} ± {test.half:.3f}"
-            if not test.significant:
+            by = f"{number(test.difference)} ± {number(test.half)}"
+            if not test.differing:
+                apart = f"has the same scores as {control.rstrip(',')}"
+            elif not test.significant:
                 apart = f"cannot be told from {control.rstrip(',')} ({'+' if ahead else '-'}{by})"
             else:
-                apart = f"{'beats' if ahead else 'is behind'} {control} by {by} (p = {test.p:.2g})"
+                found = f"{by} ({p_value(test.adjusted)})"
+                apart = f"{'beats' if ahead else 'is behind'} {control} by {found}"
             told.append(f"of {'those' if told else 'the searches'} for {sought}, {search} {apart}")
             control = "it"
         if not told:
             return ""
         line = "; ".join(told)
-        return f"{line[0].upper()}{line[1:]}; all chosen by {self.by}. "
+        corrected = f", p corrected for the {len(told)} tests" if len(told) > 1 else ""
+        return f"{line[0].upper()}{line[1:]}; all chosen by {self.by}{corrected}. "
 
     def won(self) -> list[str]:
         """The best searches that are ahead of the control."""
@@ -117,13 +122,10 @@ def against(rows: Sequence[Candidate], by: str, widest: float) -> Against | None
     searches = sorted((row for row in others if row.searches), key=lambda row: row.selected)
     for row in searches:
         best.setdefault(row.sought, row)
-    alone = {
-        sought: compare_with(control, [best[sought].label], samples, widest)[0]
-        for sought in SOUGHT
-        if sought in best
-    }
+    kinds = [sought for sought in SOUGHT if sought in best]
+    first = compare_with(control, [best[sought].label for sought in kinds], samples, widest)
     search = searches[0].label if searches else None
-    return Against(control, by, search, alone, tuple(tests))
+    return Against(control, by, search, dict(zip(kinds, first, strict=True)), tuple(tests))
 
 
 def cells(found: Against) -> list[list[str]]:

@@ -61,6 +61,15 @@ def columns(study: StudyRecord, tasks: Sequence[TaskSummary]) -> dict[str, str]:
         shown["FLOPs"] = _FLOPS
     if any(task.priced for task in tasks):
         shown["cost"] = _COST
+    if study.model.served:  # in the server's own arithmetic
+        shown["test loss"] = shown["test loss"].replace(" in fp32", "")
+        shown["gap"] = shown["gap"].replace("fp32 ", "")
+        if study.model.served.get("scores") == "errors":
+            shown["test loss"] = (
+                "share of test examples for which the model wrote another text than the answer, "
+                "with its 95 % interval; lower is better"
+            )
+            shown["gap"] = shown["gap"].replace(", in nats", "")
     if any(not task.scale.higher_is_better for task in tasks):
         shown["test metric"] += ", beside ↓ a lower one"
     if study.select_by == "metric":

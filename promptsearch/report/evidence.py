@@ -43,6 +43,7 @@ class Case:
         sought: What it looks for: words, vectors or weights.
         best: Whether it is the best search for that, by the select split.
         score: Its mean test metric.
+        sign: 1 where a higher one is better, -1 where a lower one is.
         control: The label of the best control.
         level: The control's mean test metric.
         gain: How much better the score is than the level, as a share of the metric's range; None
@@ -60,6 +61,7 @@ class Case:
     sought: str
     best: bool
     score: float
+    sign: int
     control: str
     level: float
     gain: float | None
@@ -109,6 +111,7 @@ def _case(
         sought=row.sought,
         best=best,
         score=row.metric.mean,
+        sign=task.scale.sign,
         control=control.label,
         level=control.metric.mean,
         gain=(1 if ahead else -1) * test.difference / widest if np.isfinite(widest) else None,
@@ -139,7 +142,7 @@ def _advice(sought: str, own: Sequence[Case]) -> str:
     told = f"**{sought.capitalize()}**: "
     if some := [name for name in often or met if met[name]]:
         first = min(some, key=lambda name: _order(met[name]))
-        of = ", of those with two tasks or more" if len(often) < len(met) else ""
+        of = ", of those with two tasks or more" if 0 < len(often) < len(met) else ""
         told += (
             f"begin with {code(first)}{of}: it is ahead in {_ahead(met[first])} meetings with "
             f"other searches for {sought}. "
@@ -205,13 +208,13 @@ def _meetings(own: Sequence[Case]) -> dict[str, list[float]]:
         own: Cases of one kind of search.
 
     Returns:
-        For each strategy, 1 for each row of another one in the same task that has a lower test
-        metric, 0 for each with a higher one, and a half where both are level.
+        For each strategy, 1 for each row of another one in the same task that has a worse test
+        metric, 0 for each with a better one, and a half where both are level.
     """
     met: dict[str, list[float]] = {case.strategy: [] for case in own}
     for one, other in permutations(own, 2):
         if one.place == other.place and one.strategy != other.strategy:
-            met[one.strategy].append((float(np.sign(one.score - other.score)) + 1) / 2)
+            met[one.strategy].append((float(one.sign * np.sign(one.score - other.score)) + 1) / 2)
     return met
 
 

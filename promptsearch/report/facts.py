@@ -40,7 +40,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
         )
         if info.decoding:
             told = f"{info.decoding}; {'; '.join(info.measured)}"
-            listed.append((f"Answers of {name}", f"generated in float32, {told}"))
+            by = "written by the server" if model.served else "generated in float32"
+            listed.append((f"Answers of {name}", f"{by}, {told}"))
         if info.groups is not None:
             count = max(info.groups) + 1
             told = f"{count:,} in the test split: intervals and tests are clustered by them"

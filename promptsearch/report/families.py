@@ -79,6 +79,9 @@ def _family(name: str, tasks: Sequence[TaskSummary]) -> Family:
     rows.sort(key=lambda row: (row.reference, -scale.sign * row.metric.mean))
     ranked = {row.label: scale.turned(samples[row.label]) for row in rows if not row.reference}
     told = verdict(ranked, scale, unit="task", where=f" on all {len(tasks)} tasks")
+    finished = dict.fromkeys(label for rows in known for label in rows)
+    if short := [label for label in finished if common and label not in common]:
+        told += f" Left out: {', '.join(short)}, which did not finish on all of them."
     if failed := [label for label in common if label not in labels]:
         told += f" Left out: {', '.join(failed)}, since the metric failed on a task."
     return Family(name, len(tasks), scale, told, tuple(rows))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from promptsearch.report.drawing import STYLE, colour, name_lines, svg
-from promptsearch.report.notation import number, visible
+from promptsearch.report.notation import count, number, visible
 from promptsearch.report.summary import Row, TaskSummary
 
 
@@ -59,7 +59,7 @@ def told(task: TaskSummary) -> str:
     if len({tokens(row) for row in points(task)}) < 2:
         return ""
     steps = ", ".join(
-        f"'{visible(row.label)}' {number(row.metric.mean)} with {tokens(row):.3g}"
+        f"'{visible(row.label)}' {number(row.metric.mean)} with {count(tokens(row))}"
         for row in front(task)
     )
     return f"Best by {task.info.metric} for their length in prompt tokens: {steps}"

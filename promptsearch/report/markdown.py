@@ -271,10 +271,10 @@ def _cells(row: Row, regret: bool, task: TaskSummary) -> list[str]:
     kind = (
         " (reference, not ranked)"
         if row.reference
-        else ""
-        if best.searches
         else " (control)"
         if row.control
+        else ""
+        if best.searches
         else " (does not search)"
     )
     brought = f" of its own, {whole(row.brought)} brought" if row.brought else ""

@@ -58,6 +58,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
+def p_value(p: float) -> str:
+    """A p-value in a sentence: `p = 0.0003`, or that it is below what anybody tells apart."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
 def could_show(difference: float) -> str:
     """The smallest difference that would have been significant, or that none would have been."""
     return "none" if math.isinf(difference) else number(difference)
@@ -76,6 +81,11 @@ def money(value: float | None) -> str:
 def whole(value: float) -> str:
     """A count, with commas."""
     return f"{value:,.0f}"
+
+
+def count(mean: float) -> str:
+    """A mean of counts: with a digit behind the point below a hundred, where there is one."""
+    return whole(mean) if mean >= 99.95 else f"{mean:.3g}"
 
 
 def short(value: float) -> str:

@@ -102,7 +102,7 @@ class Display:
         """What a line says of an event; below bars, one of them says the time left."""
         facts = [event.stage] if event.run else []
         if event.best is not None:
-            facts.append(f"best loss {event.best:.4f}")
+            facts.append(f"best {event.aim} {event.best:.4f}")
         if event.spent:
             share = f" ({event.spent / event.budget:.0%})" if event.budget else ""
             facts.append(f"{event.spent:,} tokens{share}")

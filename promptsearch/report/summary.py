@@ -5,6 +5,7 @@ It has a row for each strategy of the task, the tests, and the verdict.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -263,7 +264,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
         scale,
         against=beaten,
         floor=floor,
-        failed=sum(run.task == name for run in results.failed),
+        failed=Counter(run.label for run in results.failed if run.task == name),
         unfinished=sum(task == name for task, _, _ in results.unfinished),
         unit="test example" if info.groups is None else "group of test examples",
     )
@@ -271,7 +272,7 @@ def _task(name: str, info: TaskRecord, results: Results) -> TaskSummary:
         sentence += f" {ERRORS}"
     if blind := [run for run in runs if was_blind(run.stopped)]:
         sentence += (
-            f" {len(blind)} of {len(runs)} searches were blind, "
+            f" {len(blind)} of {sum(run.searches for run in runs)} searches were blind, "
             f"such as '{blind[0].label}': {blind[0].stopped}."
         )
     return TaskSummary(
@@ -337,7 +338,8 @@ def _row(
         scores=scores,
         metric=metric,
         loss=interval(Sample(losses, deterministic, info.groups), (0, np.inf)),
-        regret=regret(runs, references),
+        # A search that followed a metric did not look for the least loss.
+        regret=None if study.objective else regret(runs, references),
         model=study.model.parameters,
         wanted=1 if deterministic else study.seeds_of(label),
         select_by=scale if study.select_by == "metric" else None,

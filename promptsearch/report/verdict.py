@@ -8,7 +8,7 @@ import numpy as np
 
 from promptsearch.report.best_control import Against
 from promptsearch.report.measured import Scale
-from promptsearch.report.notation import percent
+from promptsearch.report.notation import p_value, percent
 from promptsearch.statistics import (
     Comparison,
     Sample,
@@ -28,7 +28,7 @@ def verdict(
     *,
     against: Against | None = None,
     floor: float | None = None,
-    failed: int = 0,
+    failed: Mapping[str, int] | None = None,
     unfinished: int = 0,
     unit: str = "test example",
     where: str = "",
@@ -43,7 +43,7 @@ def verdict(
         scale: The metric, and how its scores are read.
         against: The rows against the best control; None where there is none.
         floor: The score of always giving the most frequent answer; None where it is not known.
-        failed: The number of runs that failed.
+        failed: Strategy -> the number of its runs that failed, those without any left out.
         unfinished: The number of runs that were not made yet.
         unit: What the scores are independent in.
         where: The words that say where a strategy has to have finished to be among the samples.
@@ -51,7 +51,8 @@ def verdict(
     Returns:
         Plain text.
     """
-    notes = [f"{_count(failed, 'run')} failed"] if failed else []
+    failed = failed or {}
+    notes = [f"{_count(sum(failed.values()), 'run')} failed"] if failed else []
     notes += [f"{_count(unfinished, 'run')} not made yet"] if unfinished else []
     missing = f" Not counted: {', '.join(notes)}." if notes else ""
     if not samples:
@@ -75,7 +76,7 @@ def verdict(
     else:
         sentence = (
             f"{leader} wins with {score}, {tests[0].difference:.3f} ahead of {tests[0].second} "
-            f"(p = {max(test.p for test in tests):.2g}{_at_most(len(tests))})."
+            f"({p_value(max(test.p for test in tests))}{_at_most(len(tests))})."
         )
     if floor is not None:
         sentence += _beside_floor(samples[leader], floor)
@@ -86,7 +87,8 @@ def verdict(
         else ""
     )
     named = [leader] if tests and not ties else []
-    unseen = _unseen([samples[name] for name in [*named, *(against.won() if against else [])]])
+    named += [name for name in (against.won() if against else []) if name not in named]
+    unseen = _unseen({name: samples[name] for name in named}, failed)
     return f"{against.sentence if against else ''}{sentence}{unseen}{luck}{missing}"
 
 
@@ -103,9 +105,19 @@ def _at_most(tests: int) -> str:
     return f" at most, each of the {tests} others tested by itself" if tests > 1 else ""
 
 
-def _unseen(ahead: Sequence[Sample]) -> str:
-    """What the seeds of the rows that are said to be ahead cannot exclude."""
-    seeds = [len(sample.scores) for sample in ahead if not sample.deterministic]
+def _unseen(ahead: Mapping[str, Sample], failed: Mapping[str, int]) -> str:
+    """What the seeds of the rows that are said to be ahead do not show.
+
+    That is which of their runs failed, or else what may still come.
+
+    Args:
+        ahead: Strategy -> its scores.
+        failed: Strategy -> the number of its runs that failed.
+    """
+    if lost := [name for name in ahead if failed.get(name)]:
+        told = [f"{failed[n]} of {failed[n] + len(ahead[n].scores)} runs of {n}" for n in lost]
+        return f" {_enumerate(told)} failed, and may do so again: scores are of the others."
+    seeds = [len(sample.scores) for sample in ahead.values() if not sample.deterministic]
     if not seeds or min(seeds) < 2:
         return ""
     share = percent(cannot_exclude(min(seeds)))

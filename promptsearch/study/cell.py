@@ -190,6 +190,10 @@ class Cell:
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         here = replace(self.at, stage=stage, budget=self.run.budget, message=message)
+        if (follows := self.run.arena.follows) is not None:
+            here = replace(here, aim=follows.name)
+            if best is not None and follows.higher_is_better:
+                best = -best  # a search minimises minus the metric
         self.listener(replace(here, best=best, spent=spent, seconds=seconds, facts=facts or {}))
 
     def _discard(self, *more: str) -> None:

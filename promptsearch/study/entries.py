@@ -56,6 +56,19 @@ class Entry:
         with strangers_code(f"{self.strategy.__name__}.{question}"):
             return getattr(self.strategy, question)({**options, **more})
 
+    def is_ranked(self, bill: int, budget: int) -> bool:
+        """Whether its runs are compared with those of other rows.
+
+        Their bill is the study's budget. A control may have less: to lose to one that had less is
+        no better for a search.
+
+        Args:
+            bill: What such a run may spend, with what it brings, in LM tokens.
+            budget: The study's budget.
+        """
+        control = self.strategy.control and bill < budget
+        return not self.strategy.reference and (bill == budget or control)
+
 
 def entries_of(config: StudyConfig) -> list[Entry]:
     """The entries of a study, in their order.

@@ -24,13 +24,14 @@ class Progress:
         number: The run's number, from 1.
         total: Runs in the study.
         stage: What happened.
-        best: Lowest mean loss so far in nats.
+        best: The best mean score so far by what the search follows: the loss in nats, or a metric.
         spent: LM tokens of its own budget.
         budget: LM tokens; None before the run has one.
         seconds: The time of this run so far, in seconds; 0 where an earlier call made it.
         message: For people: what is loading, or why the run failed.
         facts: What listeners learn of a run: `waiting`, what time it may take depends on; `begun`,
             what it is told to do; `done`, how it ended. JSON values by name.
+        aim: What the search follows: `loss`, or the name of a metric.
     """
 
     run: str
@@ -43,6 +44,7 @@ class Progress:
     seconds: float = 0.0
     message: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    aim: str = "loss"
 
     @property
     def over(self) -> bool:

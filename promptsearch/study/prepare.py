@@ -176,7 +176,7 @@ class Prepared:
             options=dict(given.options),
             seed=seed,
             budget=budget,
-            reference=entry.strategy.reference or bill != config.budget,
+            reference=not entry.is_ranked(bill, config.budget),
             folder=folder / task.name / given.label / f"seed{seed}",
             seconds=config.max_seconds,
             max_cost=config.max_cost,
@@ -192,7 +192,6 @@ class Prepared:
             },
             drawn=config.draw == "seed",
         )
-
 
 def prepare(
     config: StudyConfig,

@@ -93,7 +93,7 @@ class Tracking:
 
     def _number(self, event: Progress) -> None:
         if event.best is not None:
-            values = {"best_loss": event.best, "seconds": event.seconds}
+            values = {f"best_{event.aim}": event.best, "seconds": event.seconds}
             self._tell("log", event.run, event.spent, values)
 
     def _end(self, event: Progress) -> None:

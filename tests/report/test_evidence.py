@@ -70,6 +70,15 @@ def test_strategies_are_compared_within_tasks_alone(studies):
     assert "| `level` | 2 | 3 of 4 |" in page and "| `bad` | 4 | 0 of 4 |" in page
 
 
+def test_where_a_lower_score_is_better_the_lowest_is_ahead(studies):
+    _, results = studies
+    one = next(case for case in cases([results]) if case.sought == "vectors")
+    rows = [
+        replace(one, strategy=name, score=score, sign=-1) for name, score in (("a", 40), ("b", 60))
+    ]
+    assert "begin with `a`: it is ahead in 1 of 1 meetings" in "\n".join(evidence(rows))
+
+
 def test_a_gain_without_a_measure_is_blank(studies):
     _, results = studies
     found = [replace(case, gain=None) for case in cases([results])]

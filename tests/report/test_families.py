@@ -96,5 +96,12 @@ def test_where_no_strategy_finished_on_all_tasks_this_is_said(kin):
     assert f"no other strategy {told}, so there is" in family(study).verdict
 
 
+def test_a_row_that_did_not_finish_on_all_tasks_is_named(kin):
+    study = kin(tasks=TASKS[:2]).fill()
+    for seed in study.seeds:
+        study.path(TASKS[1], "random", seed).unlink()
+    assert "Left out: random, which did not finish on all of them." in family(study).verdict
+
+
 def test_a_family_of_one_task_tells_nothing(kin):
     assert "(a single task tells nothing)" in family(kin(tasks=TASKS[:1]).fill()).verdict

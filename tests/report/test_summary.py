@@ -96,6 +96,13 @@ def test_regret_is_shown_for_hard_prompts_of_the_reference_length_only(make_stud
     assert {row.regret for row in summary(with_reference(study, length=4)).rows} == {None}
 
 
+def test_where_a_search_followed_a_metric_there_is_no_regret(make_study):
+    study = with_reference(make_study(strategies=("manual", "random")).fill())
+    study.study["objective"] = "accuracy"
+    study.write_study()
+    assert {row.regret for row in summary(study).rows} == {None}
+
+
 def test_regret_compares_runs_on_the_same_examples(make_study):
     """Where each seed draws examples of its own, the exhaustive search runs once on each draw."""
     study = make_study(strategies=("random", "exhaustive"), seeds=(0, 1))

@@ -6,6 +6,7 @@ import pytest
 from promptsearch.report import load_results
 from promptsearch.report.best_control import Candidate, against
 from promptsearch.report.measured import Scale
+from promptsearch.report.notation import p_value
 from promptsearch.report.summary import summarise
 from promptsearch.report.verdict import verdict
 from promptsearch.statistics import Sample, paired_test
@@ -89,7 +90,7 @@ def test_one_strategy_has_nothing_to_be_compared_with():
 
 
 def test_no_finished_run():
-    assert verdict({}, Scale("accuracy"), failed=1, unfinished=5) == (
+    assert verdict({}, Scale("accuracy"), failed={"a": 1}, unfinished=5) == (
         "No run has finished: there is nothing to compare. Not counted: 1 run failed, 5 runs not "
         "made yet."
     )
@@ -176,13 +177,41 @@ def test_searches_are_held_against_the_best_control_and_both_are_chosen_without_
     apart = rows[3].scores.mean - rows[1].scores.mean
     assert found.sentence.startswith(
         "Of the searches for words, coordinate beats the best control, written, by "
-        f"{apart:.3f} ± {by.half:.3f} (p = {by.p:.2g}); of those for vectors, p_tuning is behind it"
+        f"{apart:.3f} ± {by.half:.3f} ({p_value(by.adjusted)}); of those for vectors, p_tuning is behind it"
     )
     told = found.sentence.split("of those for weights, lora cannot be told from it (+")[1]
-    assert told.endswith("); all chosen by select loss. ")
-    assert by.adjusted == by.p, "one that was named beforehand is corrected for nothing"
+    assert told.endswith("); all chosen by select loss, p corrected for the 3 tests. ")
+    alone = against([row for row in rows if row.sought == "words"], "select loss", 1.0)
+    assert alone.best["words"].adjusted == by.p, "one that was named is corrected for nothing"
     held = {frozenset((t.first, t.second)): t for t in found.tests}
     assert len(held) == 4 and held[frozenset(("written", "coordinate"))].adjusted > by.p
+
+
+def test_the_best_of_each_kind_are_tested_together():
+    """Two kinds, each ahead by what a test alone would call a proof: together it is none."""
+    noise = np.random.default_rng(11).normal(size=(2, 1, 100))
+    noise -= noise.mean(axis=2, keepdims=True)
+    control, ahead = Sample(noise[0], deterministic=True), Sample(noise[1] + 0.28, True)
+    rows = candidates(manual=("", 0.9, control), a=("words", 0.5, ahead), b=("vectors", 0.5, ahead))
+    assert against(rows[:2], "select loss", 9.0).won() == ["a"]
+    assert against(rows, "select loss", 9.0).won() == []
+
+
+def test_a_search_that_ends_at_the_control_has_its_scores():
+    same = sample(0.7, seeds=1, deterministic=True)
+    rows = candidates(manual=("", 0.9, same), grips=("words", 0.9, same))
+    assert against(rows, "select loss", 1.0).sentence.startswith(
+        "Of the searches for words, grips has the same scores as the best control, manual; "
+    )
+
+
+def test_runs_of_the_winner_that_failed_are_said_to_have_failed():
+    samples = {"a": sample(0.9), "b": sample(0.5)}
+    said = verdict(samples, Scale("accuracy"), failed={"a": 2, "b": 1})
+    assert said.startswith("a wins") and "none of these did" not in said
+    assert " 2 of 5 runs of a failed, and may do so again" in said
+    assert said.endswith(" Not counted: 3 runs failed.")
+    assert "none of these did" in verdict(samples, Scale("accuracy"), failed={"b": 1})
 
 
 def test_what_beats_the_control_is_said_first_with_what_its_seeds_cannot_exclude():
