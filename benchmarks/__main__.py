@@ -91,11 +91,15 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(names)}")
     if given.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {given.rounds}")
+    here = [name for name in given.names if name not in COMPARISONS]
+    if given.device != "cpu" and here:
+        parser.error(f"measured on the CPU alone, leave out --device: {', '.join(here)}")
     given.out.mkdir(parents=True, exist_ok=True)
-    for name in given.names or names:
+    for name in given.names or (names if given.device == "cpu" else list(COMPARISONS)):
         print(name, flush=True)
         if name in PAGES:
-            _page(name, *PAGES[name])
+            page, measure, report = PAGES[name]
+            _page(name, page if given.out == OUT else given.out / name, measure, report)
             continue
         compared = name in COMPARISONS
         rows = COMPARISONS[name](given.device).run(given.rounds) if compared else OTHERS[name]()

@@ -64,8 +64,9 @@ def study_file() -> str:
         (
             "YAML, TOML or JSON. `promptsearch schema` prints the JSON Schema, which editors read "
             "to complete and check. `models` is another spelling of `model`, and `tasks` of "
-            "`task`: either takes one or a list. In YAML, `&name` marks a part that `*name` repeats, "
-            "and `<<: *name` takes over the keys of a mapping; a key written beside it wins."
+            "`task`: either takes one or a list. In YAML, `&name` marks a part that `*name` "
+            "repeats, and `<<: *name` takes over the keys of a mapping; a key written beside it "
+            "wins."
         ),
         "",
         *_keys(
@@ -83,7 +84,7 @@ def study_file() -> str:
         *(
             line
             for key, (_, default, text) in ROW_KEYS.items()
-            for line in (f"`{key}`", f": {text[0].lower()}{text[1:-1]}; left out: {default}", "")
+            for line in (f"`{key}`", f": {_lower(text[:-1])}; left out: {default}", "")
         ),
     ]
     titles = {
@@ -91,17 +92,27 @@ def study_file() -> str:
         "LmEvalConfig": "a task of lm-evaluation-harness",
         "Data": "data",
         "Sources": "data with a source for each split",
+        "SplitSource": "a source of one split",
         "SplitSizes": "splits",
+        "PerClass": "the size of a split by class",
         "DecodingConfig": "decoding",
         "PoolSource": "pool",
         "EndpointConfig": "a model behind an endpoint",
+        "PriceConfig": "price",
         "ProposerConfig": "proposer",
+        "ExecutionConfig": "execution",
+        "RayConfig": "ray",
     }
     for part, title in titles.items():
         text = parts[part].get("description", "").split("\n\n")[0].replace("\n", " ")
         lines += ["", f"## Keys of {title}", "", text, ""]
         lines += _keys(parts[part]["properties"], parts[part].get("required", ()))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _lower(text: str) -> str:
+    """A text that goes on a sentence: its first letter small, but that of an abbreviation."""
+    return text if text[:2].isupper() else text[0].lower() + text[1:]
 
 
 def _keys(properties: Mapping[str, Any], required: Any) -> Iterator[str]:

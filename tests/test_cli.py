@@ -207,12 +207,13 @@ def test_plan_prints_the_bill_and_runs_nothing(
     assert not hasattr(engine, "config") or engine.config is None
 
 
+@pytest.mark.parametrize("kind", [ModelError, StudyError])
 def test_plan_prints_the_bill_of_each_model_that_can_be_loaded(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     def forecast(config: StudyConfig, workers: int, look: bool) -> StudyConfig:
         if config.model == "a/gone":
-            raise ModelError("there is no model 'a/gone'")
+            raise kind("there is no model 'a/gone'")
         return config
 
     monkeypatch.setattr("promptsearch.study.forecast.forecast", forecast)

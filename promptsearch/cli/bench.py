@@ -50,9 +50,20 @@ def bench_strategies(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Searches of each strategy.")] = 20,
     pool: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Tokens in the pool of a planted objective.")
-    ] = 100,
-    length: Annotated[int, typer.Option(min=1, max=1_000, help="Tokens in its prompts.")] = 4,
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Tokens in the pool of a planted objective; left out: 100.",
+            show_default=False,
+        ),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1_000, help="Tokens in its prompts; left out: 4.", show_default=False
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes at once.")] = 1,
     out: Annotated[
         Path | None,
@@ -69,8 +80,13 @@ def bench_strategies(
     from promptsearch.testing.bench_table import bench_to_markdown, print_bench
     from promptsearch.testing.ground import KINDS, Ground, table_ground
 
-    if table is not None and on:
-        raise StudyError("say where to search: either --table PATH or --on KIND, not both")
+    planted = {"--on": on, "--pool": pool, "--length": length}
+    if table is not None and (given := [name for name, value in planted.items() if value]):
+        raise StudyError(
+            f"say where to search: either --table PATH, or {' and '.join(given)} of a planted "
+            "objective, not both"
+        )
+    pool, length = pool or 100, length or 4
     for kind in on or ():
         if kind not in KINDS:
             raise UnknownName("planted objective", kind, KINDS)
@@ -110,4 +126,7 @@ def bench_strategies(
         ]
         write_aside(out / "searches.parquet", searches.to_parquet(index=False))
         write_aside(out / "README.md", bench_to_markdown(lines, claimed, arguments))
-        say(f"The tables lie in {out / 'README.md'}.")
+        if not quiet:
+            say(f"The tables lie in {out / 'README.md'}.")
+    if len(failed):
+        raise typer.Exit(1 if len(failed) < len(searches) else 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -53,4 +54,5 @@ def init(
     for line in found.checks:
         say(f"  {line}")
     say(f"Written: {path}")
-    say(f"Next: promptsearch plan {path}, then promptsearch compare {path}")
+    quoted = shlex.quote(str(path))
+    say(f"Next: promptsearch plan {quoted}, then promptsearch compare {quoted}")

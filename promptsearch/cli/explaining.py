@@ -32,20 +32,29 @@ def explain(
     from promptsearch.report import load_results, write_models_report, write_report
     from promptsearch.study.explain import explain as explained
     from promptsearch.study.finished import is_finished, made_of, note_finished
-    from promptsearch.study.members import let_go, members
+    from promptsearch.study.members import Member, on_each
 
     folder = Path(out) if out else Path("results") / config.name
-    several, count = isinstance(config.model, tuple), 0
-    for member in members(config):
+    several, counts = isinstance(config.model, tuple), list[int]()
+    failed: list[str] = []
+
+    def work(member: Member) -> None:
         home = folder / member.name if several else folder
         made, finished = made_of(member.config), is_finished(home, member.config)
         found = explained(member.config, home, lambda told: None if quiet else say(told))
-        count += len(found.winners)
+        counts.append(len(found.winners))
         write_report(home)
         if finished:  # the next call of `compare` has nothing more to do than before
             note_finished(load_results(home), member.config, made)
-        let_go()
-    if several:
+
+    def fail(member: Member, error: str) -> None:
+        failed.append(member.name)
+        say(f"error: {member.name}: {error}", err=True)
+
+    done = on_each(config, work, fail)
+    if several and done:
         write_models_report(folder)
-    if not quiet:
-        say(f"{count} winners are explained; the report lies in {folder / 'report.html'}.")
+    if not quiet and done:
+        say(f"{sum(counts)} winners are explained; the report lies in {folder / 'report.html'}.")
+    if failed:
+        raise typer.Exit(1 if done else 2)

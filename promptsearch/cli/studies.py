@@ -11,7 +11,7 @@ import typer
 
 from promptsearch.cli.console import log_errors_only, say
 from promptsearch.cli.options import Out, Quiet, Ray, Set, TrustCode, Workers
-from promptsearch.errors import ModelError, StudyError
+from promptsearch.errors import StudyError
 from promptsearch.plain.limits import check_plain
 from promptsearch.plain.names import as_name
 from promptsearch.plain.yaml import read_yaml
@@ -83,7 +83,7 @@ def plan(
         typer.Option(
             metavar="FILE",
             help="Write what --headroom finds; as headroom.json in the study's folder, its report "
-            "shows it.",
+            "shows it. Of several models, each has it in a folder of its name beside FILE.",
         ),
     ] = None,
 ) -> None:
@@ -97,26 +97,24 @@ def plan(
     from promptsearch.records.sealed import write_record
     from promptsearch.report.forecast import print_forecast
     from promptsearch.study.forecast import forecast
-    from promptsearch.study.members import let_go, members
+    from promptsearch.study.members import Member, on_each
 
-    planned = failed = 0
-    for member in members(config):
-        if isinstance(config.model, tuple):
+    several, failed = isinstance(config.model, tuple), list[str]()
+
+    def work(member: Member) -> None:
+        if several:
             say(f"\n{member.name}:")
-        try:
-            found = forecast(member.config, workers=workers or 0, look=headroom)
-            print_forecast(found, Terminal())
-            if json is not None and found.headroom is not None:
-                several = isinstance(config.model, tuple)
-                path = json.with_stem(f"{json.stem}-{member.name}") if several else json
-                write_record(path, "headroom", asdict(found.headroom))
-            planned += 1
-        except ModelError as error:
-            if not isinstance(config.model, tuple):
-                raise
-            say(f"error: {error}", err=True)  # the study, too, goes on with the other models
-            failed += 1
-        let_go()
+        found = forecast(member.config, workers=workers or 0, look=headroom)
+        print_forecast(found, Terminal())
+        if json is not None and found.headroom is not None:
+            path = json.parent / member.name / json.name if several else json
+            write_record(path, "headroom", asdict(found.headroom))
+
+    def fail(member: Member, error: str) -> None:
+        failed.append(member.name)
+        say(f"error: {error}", err=True)  # the study, too, goes on with the other models
+
+    planned = on_each(config, work, fail)
     if failed:
         raise typer.Exit(1 if planned else 2)
 
@@ -186,17 +184,26 @@ def report(
         write_pages,
     )
 
+    first, _, second = (name.strip() for name in lengths.partition(","))
+    if lengths and not (first and second):
+        raise StudyError(f"--lengths {lengths[:100]}: expected two metrics, METRIC,METRIC")
     if is_of_models(folder):
+        if lengths:
+            raise StudyError(
+                f"--lengths draws the report of one model: {folder} holds several; name the "
+                "folder of one of them"
+            )
         print_models(load_models(folder, trust_code=trust_code), Terminal())
         written = write_models_report(folder, trust_code=trust_code)
         say(f"The report lies in {written}.")
         return
     results = load_results(folder, trust_code=trust_code)
-    first, _, second = (name.strip() for name in lengths.partition(","))
-    pair = (first, second) if second else None
-    if lengths and pair is None:
-        raise StudyError(f"--lengths {lengths[:100]}: expected two metrics, METRIC,METRIC")
-    written = write_pages(results, pair)
+    if lengths and not results.study.families:
+        raise StudyError(
+            f"--lengths {lengths[:100]}: no row of this study ran at several lengths, so nothing "
+            "is drawn against them"
+        )
+    written = write_pages(results, (first, second) if lengths else None)
     print_report(results, Terminal())
     say(f"The report lies in {written}.")
 

@@ -100,6 +100,7 @@ def svg(figure: Figure) -> str:
         metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
     )
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]
+    # Its figcaption tells it, and its numbers stand in a table: a screen reader passes it over.
+    text = text[text.index("<svg") :].replace("<svg", '<svg aria-hidden="true"', 1)
     # Only within tags: what stands between them is read, such as the numbers on an axis.
     return re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag[0]), text)

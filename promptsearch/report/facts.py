@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any
 
 from promptsearch.models.endpoint.way import losses_of
@@ -102,7 +103,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         (
             "Command",
             command_of(results.folder)
-            or f"promptsearch compare study.yaml --out {results.folder.resolve().name}",
+            or f"promptsearch compare study.yaml --out {quote(results.folder.resolve().name)}",
         ),
     ]
 

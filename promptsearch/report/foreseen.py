@@ -41,8 +41,11 @@ def said(gain: GainRecord, measure: str) -> str:
 
 
 def forecast_of(results: Results, task: str) -> str:
-    """What was expected of a task before its study ran; empty where nobody looked."""
-    tasks = () if results.headroom is None else results.headroom.tasks
+    """What was expected of a task; empty where nobody looked, or at another model or budget."""
+    found, study = results.headroom, results.study
+    asked = (study.model.name, study.budget)
+    alike = found is not None and (found.model, found.settings.get("budget")) == asked
+    tasks = found.tasks if found is not None and alike else ()
     return next((sentence(each) for each in tasks if each.task == task), "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 from promptsearch.errors import StudyError
 from promptsearch.export.winners import pack_winners
@@ -49,7 +50,7 @@ def write_slim_record(folder: Path, out: Path, *, command: str = "") -> Path:
         raise StudyError(f"{shown(out)} holds a study already: name a new folder with --out")
     write_aside(out / "study.yaml", study_file(results.study))
     pack_winners(folder, out)
-    command = command or f"promptsearch compare study.yaml --out {out.resolve().name}"
+    command = command or f"promptsearch compare study.yaml --out {quote(out.resolve().name)}"
     write_slim([*results.runs, *results.failed], command, out)
     if results.explained is not None:
         write_record(out / EXPLAINED, "explained", asdict(results.explained))
@@ -71,7 +72,7 @@ def _write_members(folder: Path, out: Path, command: str) -> Path:
     results = load_models(folder)
     if is_of_models(out):
         raise StudyError(f"{shown(out)} holds a study already: name a new folder with --out")
-    command = command or f"promptsearch compare study.yaml --out {out.resolve().name}"
+    command = command or f"promptsearch compare study.yaml --out {quote(out.resolve().name)}"
     for name in results.parts:
         write_slim_record(folder / name, out / name, command=command)
     write_record(out / MODELS, "models", asdict(results.study))

@@ -27,6 +27,7 @@ from promptsearch.records.run import RunRecord
 from promptsearch.records.sealed import write_record
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.protocol import price_of
+from promptsearch.statistics.variance import variance_of_mean
 from promptsearch.study.arena import Arena
 from promptsearch.study.changes import changes_of, pieces_of
 from promptsearch.study.execution.lease import owned
@@ -118,7 +119,9 @@ def _explained(arena: Arena, run: RunRecord, folder: Path) -> ExplanationRecord:
             f"model of {folder}"
         )
     differences = losses[1:] - losses[0]
-    spread = differences.std(axis=1, ddof=1) if len(ids) > 1 else np.full(len(changes), np.nan)
+    examples = arena.task.splits["select"].examples
+    groups = [examples[i].group or f"\0{i}" for i in ids]  # those of one group count as one
+    errors = [np.sqrt(variance_of_mean(row, groups).variance) for row in differences]
     price = sum(price_of(scorer, scorer.length(prompt), ids) for prompt in prompts)
     return ExplanationRecord(
         run.task,
@@ -134,9 +137,9 @@ def _explained(arena: Arena, run: RunRecord, folder: Path) -> ExplanationRecord:
                 change.place,
                 " | ".join(prompt_texts(arena.template, arena.lm, change.prompt)),
                 _known(row.mean()),
-                _known(deviation / np.sqrt(len(ids))),
+                _known(error),
             )
-            for change, row, deviation in zip(changes, differences, spread, strict=True)
+            for change, row, error in zip(changes, differences, errors, strict=True)
         ),
     )
 

@@ -29,6 +29,7 @@ from promptsearch.study.arena import Arena
 from promptsearch.study.entries import Entry
 from promptsearch.study.prepare import Prepared
 from promptsearch.study.room import (
+    by_group,
     gain_of_vectors,
     gain_of_words,
     gain_record,
@@ -41,10 +42,10 @@ from promptsearch.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
-#: Random prompts of the table, and the most that a row of controls adds.
-_RANDOM, _CONTROLS = 24, 8
-#: The fewest random prompts that must be scored.
-_FEWEST_PROMPTS = 4
+#: Random prompts of the table, and the most that a row of controls adds: more than anybody writes.
+_RANDOM, _CONTROLS = 24, 64
+#: The fewest random prompts that must be scored, and groups of examples on which they are.
+_FEWEST_PROMPTS, _FEWEST_GROUPS = 4, 4
 #: Controls are scored on so many examples first; the fewest that are looked at in all.
 _FIRST, _FEWEST = 32, 16
 #: The standard errors by which a control is behind that is scored on no more.
@@ -126,11 +127,19 @@ class _Look:
         select_ids = arena.ids("select")
         soft, why = self._soft(arena, select_ids)
         rng, draws = np.random.default_rng(1), {}
+        # From here on, examples of one group are one.
+        groups, examples = self._groups("search", ids), len(ids)
+        prompts, rivals = by_group(known, groups), by_group(given, groups)
+        if prompts.shape[1] < _FEWEST_GROUPS:
+            log.warning("task '%s': too few groups of examples to look at", self._task.name)
+            return None
         if self._words:
-            draws["words"] = gain_of_words(known, given, self._evaluations, arena.score_on, rng)
+            score_on = max(1, arena.score_on * prompts.shape[1] // examples)
+            draws["words"] = gain_of_words(prompts, rivals, self._evaluations, score_on, rng)
         if self._trained and soft is not None:
             here = self._scores(arena, "select", controls, select_ids)
-            draws["vectors"] = gain_of_vectors(soft, here, given, rng)
+            there = by_group(np.stack([soft, *here]), self._groups("select", select_ids))
+            draws["vectors"] = gain_of_vectors(there[0], there[1:], rivals, rng)
         if not draws:
             log.warning("task '%s': the study has no search to forecast", self._task.name)
             return None
@@ -147,7 +156,7 @@ class _Look:
             evaluations=self._evaluations,
             controls=means,
             level=float(known.mean()),
-            spread=float(scatter_of(known.mean(1), noise_of(known) / known.shape[1])),
+            spread=float(scatter_of(known.mean(1), noise_of(prompts) / prompts.shape[1])),
             trained=None if soft is None else float(soft.mean()),
             untrained=why,
             words=gains.get("words"),
@@ -258,6 +267,14 @@ class _Look:
                 self._tokens += found.computed
                 values[rows] = found.metric if self._task.kind == "choices" else -found.losses
         return values
+
+    def _groups(self, split: str, ids: ExampleIds) -> list[str] | None:
+        """What each example belongs to, a name of its own where to nothing; None without groups."""
+        examples = self._task.splits[split].examples
+        groups = [examples[i].group for i in ids]
+        if not any(groups):
+            return None
+        return [group or f"\0{i}" for group, i in zip(groups, ids, strict=True)]
 
     def _soft(self, arena: Arena, select_ids: ExampleIds) -> tuple[Floats | None, str]:
         """The scores of a soft prompt, trained with half of a run's budget, or why there are none.

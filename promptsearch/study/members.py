@@ -137,6 +137,35 @@ def run_members(
         raise errors[0]
 
 
+def on_each(
+    config: StudyConfig, work: Callable[[Member], None], failed: Callable[[Member, str], None]
+) -> int:
+    """Do something for each model of a study; one for which it fails does not stop the others.
+
+    Args:
+        config: The study.
+        work: What is done.
+        failed: Called with a model and what went wrong there.
+
+    Returns:
+        The number of models for which it was done.
+
+    Raises:
+        PromptSearchError: What went wrong in a study of one model.
+    """
+    done = 0
+    for member in members(config):
+        try:
+            work(member)
+            done += 1
+        except PromptSearchError as error:
+            if not isinstance(config.model, tuple):
+                raise
+            failed(member, str(error))
+        let_go()
+    return done
+
+
 def _listener(
     progress: Callable[[Progress], None], name: str, place: int, models: int
 ) -> Callable[[Progress], None]:

@@ -193,6 +193,7 @@ class Prepared:
             drawn=config.draw == "seed",
         )
 
+
 def prepare(
     config: StudyConfig,
     model: TextModel | None = None,

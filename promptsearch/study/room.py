@@ -22,7 +22,7 @@ All scores are higher the better.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -111,12 +111,38 @@ def gain_of_vectors(
 def gain_record(draws: Sequence[Floats]) -> GainRecord:
     """The gain of the best of several kinds of searches, with its interval.
 
+    The interval of each kind is wider by Bonferroni's correction, so that that of the greatest gain
+    holds as often as that of one kind.
+
     Args:
         draws: The draws of each kind, at least one.
     """
-    best = np.max(draws, axis=0)
-    low, middle, high = np.quantile(best, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
+    outside = (1 - LEVEL) / 2 / len(draws)  # of each, so that luck of one kind makes no room
+    ends = np.quantile(np.stack(draws), [outside, 0.5, 1 - outside], axis=1)  # (3, kinds)
+    low, middle, high = ends.max(axis=1)
     return GainRecord(float(middle), float(low), float(high))
+
+
+def by_group(scores: Floats, groups: Sequence[Hashable] | None) -> Floats:
+    """Scores of groups of examples in place of those of examples, with the same means.
+
+    Examples of one group are no independent ones.
+
+    Args:
+        scores: Shape `(prompts, examples)`.
+        groups: What each example belongs to, shape `(examples,)`; None where each stands for
+            itself.
+
+    Returns:
+        Shape `(prompts, groups)`: the sums within groups, divided by the examples of a mean group.
+    """
+    if groups is None:
+        return scores
+    names = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    belongs = np.zeros((scores.shape[1], len(names)))
+    belongs[np.arange(len(groups)), [names[group] for group in groups]] = 1
+    found: Floats = scores @ belongs * (len(names) / scores.shape[1])
+    return found
 
 
 def _over_control(

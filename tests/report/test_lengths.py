@@ -3,7 +3,9 @@
 from xml.etree import ElementTree
 
 import pytest
+from typer.testing import CliRunner
 
+from promptsearch.cli import app
 from promptsearch.report import load_results
 from promptsearch.report.drawing import colour
 from promptsearch.report.figures import by_length, curves
@@ -132,3 +134,11 @@ def test_without_a_sweep_nothing_of_it_is_shown(make_study):
     (task,) = summarise(results)
     assert task.sweeps == () and all(row.chosen for row in task.rows)
     assert "against prompt length" not in to_html(results) + to_markdown(results)
+
+
+def test_metrics_against_length_are_refused_where_nothing_is_drawn(make_study):
+    folder = str(make_study().fill().folder)
+    told = CliRunner().invoke(app, ["report", folder, "--lengths", "accuracy,loss"])
+    assert told.exit_code == 2 and "no row of this study ran at several lengths" in told.output
+    told = CliRunner().invoke(app, ["report", folder, "--lengths", "accuracy"])
+    assert told.exit_code == 2 and "expected two metrics" in told.output

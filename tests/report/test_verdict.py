@@ -177,7 +177,8 @@ def test_searches_are_held_against_the_best_control_and_both_are_chosen_without_
     apart = rows[3].scores.mean - rows[1].scores.mean
     assert found.sentence.startswith(
         "Of the searches for words, coordinate beats the best control, written, by "
-        f"{apart:.3f} ± {by.half:.3f} ({p_value(by.adjusted)}); of those for vectors, p_tuning is behind it"
+        f"{apart:.3f} ± {by.half:.3f} ({p_value(by.adjusted)}); of those for "
+        "vectors, p_tuning is behind it"
     )
     told = found.sentence.split("of those for weights, lora cannot be told from it (+")[1]
     assert told.endswith("); all chosen by select loss, p corrected for the 3 tests. ")

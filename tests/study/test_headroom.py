@@ -24,6 +24,7 @@ from promptsearch.study.forecast import forecast
 from promptsearch.study.headroom import headroom
 from promptsearch.study.prepare import prepare
 from promptsearch.study.room import (
+    by_group,
     gain_of_vectors,
     gain_of_words,
     gain_record,
@@ -105,6 +106,28 @@ def test_on_a_planted_landscape_there_is_room_up_to_the_optimum(optimum, room):
     control = scorer.optimum if optimum else prompts[int(np.argsort(table.mean(1))[PROMPTS // 2])]
     controls = -scorer.score([control], ids).losses
     assert gain_record([gain_of_words(table, controls, 300, 32, rng)]).room == room
+
+
+def test_two_kinds_without_a_gain_make_room_no_more_often_than_one():
+    """Each estimate is off by luck: the greater of two is above 0 more often."""
+    rng, room = np.random.default_rng(0), [0, 0]
+    for _ in range(1000):
+        centres = rng.normal(size=2)
+        kinds = [centre + rng.normal(size=1000) for centre in centres]
+        for count in (1, 2):
+            room[count - 1] += gain_record(kinds[:count]).room
+    assert 20 < room[0] < 80 and room[1] < 80
+
+
+def test_examples_of_one_group_count_as_one():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(24, 12))
+    assert by_group(scores, None) is scores
+    copies = np.repeat(scores, 5, axis=1)
+    groups = [place // 5 for place in range(60)]
+    assert np.allclose(by_group(copies, groups), scores)
+    uneven = [0] * 7 + list(range(1, 54))
+    assert np.allclose(by_group(copies, uneven).mean(1), copies.mean(1))
 
 
 def test_luck_is_taken_off_the_scatter_and_off_what_a_search_finds():

@@ -224,6 +224,7 @@ def test_two_processes_find_what_one_finds():
     [
         (["--on", "seperable"], UnknownName),
         (["--on", "separable", "--table", "x"], StudyError),
+        (["--table", "x", "--pool", "9"], StudyError),
         (["--table", "none"], RecordError),
         (["evolutoin"], UnknownName),
         (["evolution: {bach: 3}"], UnknownName),
