@@ -70,7 +70,7 @@ class Engine:
         )
         if self.error is not None:
             raise self.error
-        return SimpleNamespace(failed=self.failed)
+        return SimpleNamespace(failing=self.failed)
 
 
 @pytest.fixture

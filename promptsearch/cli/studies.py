@@ -325,15 +325,8 @@ def _run(
         log_errors_only()
     out = out or Path("results") / config.name
     with Display(Terminal(stderr=True, quiet=quiet)) as display:
-        results = engine.compare(
-            config,
-            out=out,
-            progress=display,
-            workers=workers,
-            shard=shard,
-            mixed=mixed,
-            ray=ray,
-        )
+        how: dict[str, Any] = {"workers": workers, "shard": shard, "mixed": mixed, "ray": ray}
+        results = engine.compare(config, out=out, progress=display, **how)
     if not quiet and shard is not None:
         place, number = shard
         say(f"Shard {place} of {number} is done; the same command without --shard reports.")
@@ -343,10 +336,10 @@ def _run(
         else:
             print_report(results, Terminal())
         say(f"The report lies in {out / 'report.html'}.")
-    for run in results.failed:
+    for run in results.failing:
         say(f"error: {run.task}/{run.label}/seed{run.seed} failed: {run.error}", err=True)
     missing = results.missing if isinstance(results, ModelsResults) else ()
     for member in missing:
         say(f"error: no runs on {member.name}: {member.error}", err=True)
-    if results.failed or missing:
+    if results.failing or missing:
         raise typer.Exit(1 if results.runs else 2)

@@ -243,6 +243,7 @@ def _unfinished(
         for label in study.strategies
         for seed in study.seeds[: study.seeds_of(label)]
         if (task, label, seed) not in known and (task, label) not in once
+        if study.wants(task, label, seed)
     )
 
 

@@ -124,6 +124,11 @@ class ModelsResults:
         return tuple(run for part in self.parts.values() for run in part.failed)
 
     @property
+    def failing(self) -> tuple[FailedRecord, ...]:
+        """Those of them that the last call asked for."""
+        return tuple(run for part in self.parts.values() for run in part.failing)
+
+    @property
     def unfinished(self) -> tuple[tuple[str, str, int], ...]:
         """Task, label and seed of the runs that are still to be made, model by model."""
         return tuple(run for part in self.parts.values() for run in part.unfinished)

@@ -159,6 +159,8 @@ class StudyRecord:
         fare: What the tokens of a model that proposes cost; None where no row asks one.
         mixed: What processes had otherwise that took part all the same, each by name of a package,
             or `device`.
+        latest: What the last call asked for: its `strategies`, `tasks` and `seeds`, which may be
+            fewer than all that the folder knows; None for all of them.
     """
 
     name: str
@@ -185,6 +187,12 @@ class StudyRecord:
     mixed: tuple[dict[str, str], ...] = ()
     prices: int = 1
     fare: Fare | None = None
+    latest: dict[str, list[str | int]] | None = None
+
+    def wants(self, task: str, label: str, seed: int) -> bool:
+        """Whether the last call asked for a run."""
+        asked = {"tasks": task, "strategies": label, "seeds": seed}
+        return self.latest is None or all(asked[key] in self.latest[key] for key in asked)
 
     def seeds_of(self, label: str) -> int:
         """The number of seeds that a row is asked to run with, if its strategy draws anything."""

@@ -85,7 +85,7 @@ def note_finished(
         made: What `made_of` said before the study read its files: these may have changed since.
     """
     folder = results.folder
-    if made is None or results.failed or results.unfinished or any(r.export for r in results.runs):
+    if made is None or results.failing or results.unfinished or any(r.export for r in results.runs):
         remove(folder / FINISHED)
         return
     record = {"asked": _asked(config), "made_of": made, "left": _left(folder)}

@@ -221,6 +221,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
         memory=before.memory,
         mixed=before.mixed,
         fare=now.fare or before.fare,
+        latest={"strategies": now.strategies, "tasks": [*now.tasks], "seeds": now.seeds},
     )
 
 

@@ -234,6 +234,16 @@ def test_a_finished_study_run_again_changes_nothing_and_can_be_extended(
     assert {name: run for name, run in after.items() if name in before} == before
 
 
+def test_what_is_no_longer_asked_for_is_neither_failing_nor_to_be_made(tiny, films, tmp_path):
+    rows = [f"{__name__}:Crashes", "random"]
+    before = compare(study(rows, seeds=2), out=tmp_path, model=tiny, task=films)
+    assert len(before.failing) == len(before.failed) == 2
+    after = compare(study(["random"], seeds=3), out=tmp_path, model=tiny, task=films)
+    assert (len(after.failed), after.failing, after.unfinished) == (2, (), ())
+    again = compare(study(rows, seeds=2), out=tmp_path, model=tiny, task=films)
+    assert len(again.failing) == 2 and again.unfinished == ()
+
+
 def test_runs_that_train_say_how_it_went_and_what_the_empty_prompt_is_worth(
     finished, tiny, films, tmp_path
 ):
