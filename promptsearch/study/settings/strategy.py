@@ -18,7 +18,7 @@ ROW_KEYS: dict[str, tuple[str, str, str]] = {
     "budget": (
         "int",
         "the study's",
-        "LM tokens per run; a row with its own is not ranked among the others.",
+        "LM tokens per run; only a control with less than the study is ranked among the others.",
     ),
     "seeds": ("int", "the study's", "How many of the study's seeds it runs with, the first ones."),
     "start": (
