@@ -37,7 +37,7 @@ from promptsearch.export.certificate import (
 )
 from promptsearch.export.peft.adaption import adaption_files
 from promptsearch.export.peft.config import CONFIG
-from promptsearch.export.peft.read import TENSOR, WEIGHTS, decoder_order, read_peft
+from promptsearch.export.peft.read import TENSOR, WEIGHTS, decoder_order, read_held
 from promptsearch.export.peft.weights import weights_files
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import read_object
@@ -149,7 +149,7 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
         ExportError: peft is not installed.
     """
     peft_of()
-    prompt = read_peft(folder, lm)  # its errors say what is wrong with the folder; peft's do not
+    prompt = read_held(folder, lm)  # its errors say what is wrong with the folder; peft's do not
     check_own(_held(prompt, lm)[1], folder)
     # For weights and ADAPTION_PROMPT, peft puts modules of its own into the model.
     inside = prompt.parts.gated is not None or prompt.parts.weights is not None
