@@ -12,8 +12,9 @@ def longest_row(config: Any) -> int | None:
     beyond the length that the model was made for, a row's loss would depend on its neighbours.
 
     Args:
-        config: The model's configuration.
+        config: The model's configuration; of one in several parts, that of text is read.
     """
+    config = config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
     given = getattr(config, "rope_parameters", None) or {}
     for rope in [given, *given.values()]:  # there is one for all layers, or one for each type
