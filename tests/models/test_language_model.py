@@ -305,8 +305,10 @@ def test_the_packaged_model_is_converted_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(packaged, "convert_gguf", convert)
     fake_download(monkeypatch, b"gguf")
+    (here := tmp_path / "here" / "smollm2-135m-instruct").mkdir(parents=True)
+    monkeypatch.chdir(here.parent)  # with a folder of the model's name
     first = packaged.packaged_model()
     assert packaged.packaged_model() == first and calls == [b"gguf"]
-    assert (
-        LanguageModel.load("smollm2-135m-instruct").hash == LanguageModel(*tiny_model("llama")).hash
-    )
+    lm = LanguageModel.load("smollm2-135m-instruct")
+    assert lm.hash == LanguageModel(*tiny_model("llama")).hash
+    assert lm.name == "smollm2-135m-instruct"
