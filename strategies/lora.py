@@ -73,10 +73,13 @@ class Lora(TrainedStrategy):
                 f"{', '.join(kinds)}"
             )
         if not targets:
-            raise StrategyError(
-                "'targets' is empty: name linear maps; those in this model's layers are "
-                f"{', '.join(kinds)}"
+            why = (
+                "cannot tell which maps of this model's layers make queries and values: name them "
+                "under 'targets'"
+                if self._targets is None
+                else "'targets' is empty: name linear maps"
             )
+            raise StrategyError(f"{why}; those in its layers are {', '.join(kinds)}")
         chosen = {name: shape for name, shape in maps.items() if name.rpartition(".")[2] in targets}
         return _LowRank(chosen, self._rank, self._scale, generator).to(weights.device)
 

@@ -33,6 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from promptsearch import Access, Objective, State, TrainedStrategy, TunedPrompt
+from promptsearch.errors import StrategyError
 from promptsearch.records.run import Paper
 from promptsearch.search.encoders import NamedTensors, seeded
 from promptsearch.search.options import Positive
@@ -50,7 +51,7 @@ class PTuning(TrainedStrategy):
         seed: Seeds initialisation and minibatches.
         encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none`
             (the vectors themselves).
-        hidden: Width of the encoder; left out: the LM's.
+        hidden: Width of the encoder, where there is one; left out: the LM's.
         rate: Peak learning rate of AdamW. It is far below that of free vectors, because a step of
             all the encoder's weights adds up in each vector: at 0.002 the vectors of SmolLM2-135M
             leap about. `auto` tries rates in a short test, which the budget pays.
@@ -74,6 +75,16 @@ class PTuning(TrainedStrategy):
         self._kind, self._hidden = encoder, hidden
         super().__init__(objective, seed=seed, rate=rate, **training)
 
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse the width of an encoder that is not there."""
+        super().check(options)
+        if options["encoder"] == "none" and options["hidden"] is not None:
+            raise StrategyError(
+                "'hidden' is the width of the encoder, and 'encoder: none' has none: leave one of "
+                "the two out"
+            )
+
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The prompt encoder, as it starts."""
         width = self.objective.embeddings.shape[1]
@@ -92,7 +103,7 @@ class PTuningLM(PTuning):
         seed: Seeds initialisation and minibatches.
         encoder: `lstm` (bidirectional LSTM, then a two-layer MLP), `mlp` (the MLP alone) or `none`
             (the vectors themselves).
-        hidden: Width of the encoder; left out: the LM's.
+        hidden: Width of the encoder, where there is one; left out: the LM's.
         rate: Peak learning rate of the encoder, by AdamW.
         rate_lm: Peak learning rate of the LM's weights.
         **training: The options of all trained strategies, see `TrainingOptions`.

@@ -26,6 +26,7 @@ Beats random on the planted objective `separable`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -51,7 +52,7 @@ class PrefixTuning(TrainedStrategy):
         seed: Seeds initialisation and minibatches.
         reparametrise: Whether a network makes the prefix while training; `false`, P-tuning v2,
             trains keys and values themselves.
-        hidden: Hidden units of the network.
+        hidden: Hidden units of the network, where there is one; left out: 512.
         layers: How many of the LM's layers, from the top, read the prefix; left out: all. No
             gradient crosses the layers below, so that with fewer layers a budget pays for more
             steps. An export to keys and values or PEFT holds a prefix of all layers only.
@@ -77,7 +78,7 @@ class PrefixTuning(TrainedStrategy):
         *,
         seed: int,
         reparametrise: bool = True,
-        hidden: Annotated[int, Field(ge=1, le=16_384)] = 512,
+        hidden: Annotated[int, Field(ge=1, le=16_384)] | None = None,
         layers: Count | None = None,
         init: Literal["words", "random"] = "words",
         text: str | None = None,
@@ -88,7 +89,7 @@ class PrefixTuning(TrainedStrategy):
             self.paper = Paper(
                 7_800, "steps", "100 epochs of RTE, 32 rows a step, in its authors' script"
             )
-        self._hidden = hidden if reparametrise else None
+        self._hidden = (hidden or 512) if reparametrise else None
         self._layers = objective.prefix_layers[0] if layers is None else layers
         if self._layers not in objective.prefix_layers:
             raise StrategyError(
@@ -98,6 +99,16 @@ class PrefixTuning(TrainedStrategy):
         self._random, self._text = init == "random" and text is None, text
         rate = rate if rate is not None else 0.00005 if reparametrise else 0.01
         super().__init__(objective, seed=seed, rate=rate, **training)
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse the size of a network that is not there."""
+        super().check(options)
+        if not options["reparametrise"] and options["hidden"] is not None:
+            raise StrategyError(
+                "'hidden' is the size of the network, and 'reparametrise: false' has none: leave "
+                "one of the two out"
+            )
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The module that makes the prefix.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from promptsearch.errors import ExportError, PromptSearchError, UnknownName
+from promptsearch.errors import ExportError, UnknownName
 from promptsearch.export.card import write_card
 from promptsearch.export.certificate import (
     CERTIFICATE,
@@ -206,7 +206,7 @@ def export_run(
                 {"format": FORMAT, "export": to, **to_json(saved, saved.prompt.to_json())},
             )
         write_card(saved, to, lm, out)
-    except PromptSearchError:
+    except BaseException:
         for path in list(out.iterdir()):  # an export that is not exact must not be mistaken for one
             remove(path)
         if made:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from promptsearch.errors import ModelError
 from promptsearch.models.integrity import Integrity
 from promptsearch.models.loading import load_body
+from promptsearch.models.longest import first_position, longest_row
 
 #: Texts that go through the model together.
 _BATCH = 32
@@ -102,16 +103,21 @@ class TextEncoder:
         return " " if type(self._tokenizer).__name__.startswith(("Roberta", "GPT2")) else ""
 
     @property
-    def _longest(self) -> int:
-        limit = int(self._tokenizer.model_max_length)
-        positions = getattr(self._model.config, "max_position_embeddings", None) or limit
-        # RoBERTa and its relatives begin to count positions at 2.
-        return limit if limit < 1_000_000 else int(positions) - 2
+    def _longest(self) -> int | None:
+        """The longest text in tokens; None where neither tokenizer nor model names a limit."""
+        if (limit := int(self._tokenizer.model_max_length)) < 1_000_000:
+            return limit
+        positions = longest_row(self._model.config)
+        return None if positions is None else positions - first_position(self._model)
 
     def _batch(self, texts: list[str]) -> list[States]:
         tokenizer = self._tokenizer
+        longest = self._longest
         rows = tokenizer(
-            texts, truncation=True, max_length=self._longest, return_special_tokens_mask=True
+            texts,
+            truncation=longest is not None,
+            max_length=longest,
+            return_special_tokens_mask=True,
         )
         most = max(map(len, rows["input_ids"]))
         ids = torch.zeros(len(texts), most, dtype=torch.long)

@@ -150,7 +150,7 @@ class LanguageModel:
             "hash": self.hash,
             "tokenizer_hash": self.tokenizer_hash,
             "width": self.embeddings.shape[1],
-            "layers": getattr(self.model.config, "num_hidden_layers", None),
+            "layers": getattr(self.model.config.get_text_config(), "num_hidden_layers", None),
         }
 
     @property

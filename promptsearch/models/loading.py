@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +58,7 @@ def load_body(name: str, device: str) -> tuple[Any, Any]:
 def _load(name: str, device: str, device_map: str | None, *, head: bool) -> tuple[Any, Any]:
     import transformers
 
-    name, scheme = split_name(name)
+    name, scheme = split_name(os.path.expanduser(name))
     if (name.startswith((".", "/", "~")) or name.endswith(".gguf")) and not Path(name).exists():
         raise ModelError(
             f"cannot load the model '{name}': there is no such file or folder. {_WAYS}"

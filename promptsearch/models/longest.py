@@ -1,4 +1,4 @@
-"""The longest row that a model reads, by its configuration."""
+"""The longest row that a model reads, and where it begins to count positions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,30 @@ def longest_row(config: Any) -> int | None:
     beyond the length that the model was made for, a row's loss would depend on its neighbours.
 
     Args:
-        config: The model's configuration.
+        config: The model's configuration; of one in several parts, that of text is read.
     """
-    limit = getattr(config, "max_position_embeddings", None)
-    given = getattr(config, "rope_parameters", None) or {}
-    for rope in [given, *given.values()]:  # there is one for all layers, or one for each type
+    config = config.get_text_config()
+    given = getattr(config, "max_position_embeddings", None)
+    limit = given if given and given > 0 else None  # XLNet says -1
+    ropes = getattr(config, "rope_parameters", None) or {}
+    for rope in [ropes, *ropes.values()]:  # there is one for all layers, or one for each type
         if isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope"):
             original = rope.get("original_max_position_embeddings") or getattr(
                 config, "original_max_position_embeddings", None
             )
             limit = min(limit or original, original) if original else limit
     return limit
+
+
+def first_position(body: Any) -> int:
+    """The position of a row's first token.
+
+    RoBERTa, MPNet and their relatives begin to count behind the position of padding.
+
+    Args:
+        body: The model without its head.
+    """
+    table = getattr(body, "embeddings", None)
+    if table is not None and hasattr(table, "create_position_ids_from_inputs_embeds"):
+        return int(table.padding_idx) + 1
+    return 0

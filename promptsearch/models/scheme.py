@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from promptsearch.errors import ModelError
+from promptsearch.models.packaged import is_packaged
 
 #: Scheme -> the package that computes it.
 SCHEMES = {"int8": "torchao", "nf4": "bitsandbytes"}
@@ -44,6 +46,10 @@ def with_scheme(name: str, scheme: str) -> str:
 
 
 def whole_name(name: str) -> str:
-    """A model's name that can be used from anywhere: that of a folder here has its whole path."""
-    plain, scheme = split_name(name)
-    return with_scheme(str(Path(plain).resolve()) if Path(plain).exists() else plain, scheme)
+    """A model's name that can be used from anywhere: that of a folder here has its whole path.
+
+    The packaged model's is its own, whatever lies here.
+    """
+    plain, scheme = split_name(os.path.expanduser(name))
+    here = not is_packaged(plain) and Path(plain).exists()
+    return with_scheme(str(Path(plain).resolve()) if here else plain, scheme)

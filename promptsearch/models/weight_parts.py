@@ -57,7 +57,7 @@ def weights_of(model: Any) -> ModelWeights:
         tensors={name: parameter.detach() for name, parameter in model.named_parameters()},
         layers=tuple(names[id(layer)] for layer in layers),
         parts=tuple(tuple(names[id(part)] for part in own) for own in filter(None, parts)),
-        norm=names[id(norms[-1])] if norms and (family.encodes or not closed) else "",
+        norm=names[id(norms[-1])] if norms and not (closed and family.middle) else "",
         heads=tuple(names[id(m)] for m in heads),
         maps=maps,
         norms=tuple(_all_norms(model, heads)),
@@ -83,15 +83,12 @@ class _Body(NamedTuple):
 def _single(model: Any) -> _Body:
     """A model of one stack."""
     config = model.config.get_text_config()
+    body = model.base_model.get_decoder()  # itself, but for OPT and models of texts and images
     # ALBERT's layers share the weights of a few groups; each group counts as a layer here.
     count = getattr(config, "num_hidden_groups", None) or getattr(config, "num_hidden_layers", None)
-    stacks = [
-        m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == count
-    ]
+    stacks = [m for m in body.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     heads = [m for m in model.children() if m is not model.base_model]
-    return _Body(
-        list(stacks[0]) if stacks else [], _norms(model.base_model), heads, f"a list of {count}"
-    )
+    return _Body(list(stacks[0]) if stacks else [], _norms(body), heads, f"a list of {count}")
 
 
 def _both(model: Any) -> _Body:
@@ -133,7 +130,8 @@ def _parts(layer: nn.Module, family: Family) -> Sequence[nn.Module] | None:
 
     In layers that end with a norm, as BERT's, ALBERT's and BART's do, they are the linear maps with
     which attention and MLP end: what is added to these is added before the norm, too, as Houlsby et
-    al. do it. T5's layers hold each of them beside a norm.
+    al. do it. T5's layers hold each of them beside a norm. OPT's hold the two linear maps of their
+    MLP themselves, of which the second stands for it.
 
     Args:
         layer: The layer.
@@ -148,4 +146,6 @@ def _parts(layer: nn.Module, family: Family) -> Sequence[nn.Module] | None:
     inside = next((m for m in layer.children() if isinstance(m, nn.ModuleList)), None)
     held = [layer] if inside is None else list(inside)
     found = [m for one in held for m in one.children() if any(p.ndim > 1 for p in m.parameters())]
+    while len(found) > 2 and all(isinstance(m, nn.Linear) for m in found[-2:]):
+        del found[-2]
     return found if len(found) == 2 or (family.encodes and len(found) == 3) else None

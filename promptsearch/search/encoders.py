@@ -13,6 +13,8 @@ APART = (
     {"queries": "q_proj", "keys": "k_proj", "values": "v_proj"},
     {"queries": "query", "keys": "key", "values": "value"},
     {"queries": "q", "keys": "k", "values": "v"},
+    {"queries": "q_lin", "keys": "k_lin", "values": "v_lin"},
+    {"queries": "query_proj", "keys": "key_proj", "values": "value_proj"},
 )
 #: Those that they give to the one matrix that makes all three.
 _FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv")

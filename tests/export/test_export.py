@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from promptsearch import (
     HardPrompt,
@@ -22,7 +23,7 @@ from promptsearch import (
     load_prompt,
 )
 from promptsearch.errors import ExportError, ModelError, PromptError, UnknownName
-from promptsearch.export import export_run
+from promptsearch.export import export_run, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.models.attention.forest import chains
 from promptsearch.scoring import Engine
@@ -108,6 +109,41 @@ def test_peft_is_refused_where_it_cannot_be_exact(lm, tmp_path):
         ExportError, match="the input stands before a slot: export it as json or vllm"
     ):
         export_run(folder, "peft", tmp_path / "b", model=lm)
+    assert not (tmp_path / "b").exists()
+
+
+def test_vectors_go_to_peft_for_a_model_without_heads(tmp_path):
+    tokenizer = tiny_model("llama")[1]
+    config = transformers.MambaConfig(
+        vocab_size=512, hidden_size=32, num_hidden_layers=1, state_size=4
+    )
+    mamba = LanguageModel(transformers.MambaForCausalLM(config), tokenizer, "mamba")
+    folder = write(saved_prompt(mamba, FRONT, "soft"), mamba, tmp_path / "a")
+    assert verify(export_run(folder, "peft", tmp_path / "b", model=mamba), mamba).same
+
+
+def test_an_error_in_peft_is_told_and_leaves_no_folder(lm, tmp_path, monkeypatch):
+    import peft
+
+    def fail(model, folder):
+        raise KeyError("x")
+
+    monkeypatch.setattr(peft.PeftModel, "from_pretrained", fail)
+    folder = write(saved_prompt(lm, FRONT, "soft"), lm, tmp_path / "a")
+    with pytest.raises(ExportError, match=r"PEFT fails with this model \(KeyError: 'x'\)"):
+        export_run(folder, "peft", tmp_path / "b", model=lm)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_whatever_ends_an_export_it_leaves_no_folder(lm, tmp_path, monkeypatch, error):
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr("promptsearch.export.write_card", fail)
+    folder = write(saved_prompt(lm, FRONT, "soft"), lm, tmp_path / "a")
+    with pytest.raises(error):
+        export_run(folder, "json", tmp_path / "b", model=lm)
     assert not (tmp_path / "b").exists()
 
 

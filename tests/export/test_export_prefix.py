@@ -29,11 +29,13 @@ from promptsearch.models.attention.forest import chains
 from promptsearch.models.attention.keys_values import KeysValues
 from promptsearch.scoring import Engine
 from promptsearch.scoring.forward import run
+from promptsearch.scoring.layout import lay_out_input
 from promptsearch.scoring.tree import grow
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny import tiny_model
 from promptsearch.testing.tiny_task import saved_from
 
+WORDS = (" bad", " good")
 FRONT, BEHIND = "{prompt:3} {text} It was {answer}", "{text} {prompt:3} It was {answer}"
 ROWS = [
     {"text": f"good film {i} I hate the story"[i % 5 :].strip(), "label": i % 2} for i in range(40)
@@ -174,6 +176,47 @@ def test_vectors_of_peft_load_here_with_equal_logits(llama, tmp_path):
         ).logits[0]
         mine = llama.passes.logits(llama.passes.hidden(whole, chains([len(whole)], llama.device)))
     assert (theirs - mine).abs().max() < 1e-5
+
+
+@pytest.fixture(scope="module")
+def gemma():
+    """Its tokenizer begins texts with a token of its own."""
+    return LanguageModel(*tiny_model("gemma3"), name="gemma3")
+
+
+def test_vectors_of_peft_stand_before_the_token_that_begins_texts(gemma, make_saved, tmp_path):
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = peft.get_peft_model(LanguageModel(*tiny_model("gemma3")).model, config)
+        made.save_pretrained(str(tmp_path))
+    prefix, probe = read_peft(tmp_path, gemma), make_saved(gemma, "hard", FRONT, WORDS).probe
+    bound = saved_prefix(gemma).template
+    engine = Engine(gemma, bound, Split("probe", probe), WORDS)
+    mine = engine.score([prefix], np.arange(len(probe))).choices[0]
+    first = [gemma.encode(word)[0] for word in WORDS]
+    wrapped = through_peft(gemma, tmp_path)
+    for example, nats in zip(probe, mine, strict=True):
+        ids = lay_out_input(bound, gemma, example.fields).segments[-1]
+        assert ids[:1] == gemma.lead
+        with torch.inference_mode():
+            logits = wrapped(input_ids=torch.tensor([ids])).logits[0, -1]
+        assert nats == pytest.approx(logits[first].log_softmax(-1).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_our_own_vectors_come_back_without_the_token_that_begins_texts(
+    gemma, make_saved, kind, tmp_path
+):
+    saved = make_saved(gemma, kind, FRONT, WORDS)
+    run = write(saved, gemma, tmp_path / "a")
+    soft = read_peft(export_run(run, "peft", tmp_path / "peft", model=gemma), gemma)
+    engine = Engine(gemma, saved.template, Split("probe", saved.probe), WORDS)
+    found = engine.score([soft], np.arange(len(saved.probe))).losses[0]
+    assert found == pytest.approx(saved.losses, abs=1e-5)
+    cartridge = export_run(run, "cartridge", tmp_path / "cartridge", model=gemma)
+    with pytest.raises(PromptError, match="and '<.begin.>' would stand behind it here"):
+        read_peft(cartridge, gemma)
 
 
 def test_peft_generates_what_we_generate(lm, tmp_path):

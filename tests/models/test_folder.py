@@ -178,3 +178,10 @@ def test_numbers_that_models_really_have_pass(copy):
     )
     folder.check_files({"pretrained_model_name_or_path": str(copy)})
     LanguageModel.load(str(copy)).check(gradients=True)
+
+
+def test_a_folder_is_found_below_the_users_own(copy, monkeypatch):
+    monkeypatch.setenv("HOME", str(copy.parent))
+    assert LanguageModel.load("~/m").name == str(copy.resolve())
+    with pytest.raises(ModelError, match="there is no such file or folder"):
+        LanguageModel.load("~/other")

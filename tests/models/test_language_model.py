@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 import torch
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from promptsearch import LanguageModel
 from promptsearch.errors import ModelError
@@ -87,6 +88,22 @@ def test_soft_capping_is_known():
     lm.check()
     states = torch.randn(2, model.config.hidden_size)
     assert lm.passes.logits(states).abs().max() <= 0.05
+
+
+def test_the_configuration_of_text_is_read_where_there_are_several_parts():
+    alone, tokenizer = tiny_model("gemma3")
+    image = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    image |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    config = Gemma3Config(
+        text_config=alone.config.to_dict(), vision_config=image, mm_tokens_per_image=4
+    )
+    lm = LanguageModel(Gemma3ForConditionalGeneration(config), tokenizer)
+    lm.check()
+    assert lm.passes.trees and lm.context == 512 and lm.facts["layers"] == 2
+    lm.model.config.text_config.final_logit_softcapping = 0.05  # as Gemma 4 has it there
+    assert lm.passes.logits(torch.randn(2, 32)).abs().max() <= 0.05
+    assert all("language_model.layers" in layer for layer in lm.weights.layers)
+    assert lm.weights.norm.endswith("language_model.norm")
 
 
 def test_a_copy_in_another_dtype_leaves_the_original_alone(lm):
@@ -288,8 +305,10 @@ def test_the_packaged_model_is_converted_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(packaged, "convert_gguf", convert)
     fake_download(monkeypatch, b"gguf")
+    (here := tmp_path / "here" / "smollm2-135m-instruct").mkdir(parents=True)
+    monkeypatch.chdir(here.parent)  # with a folder of the model's name
     first = packaged.packaged_model()
     assert packaged.packaged_model() == first and calls == [b"gguf"]
-    assert (
-        LanguageModel.load("smollm2-135m-instruct").hash == LanguageModel(*tiny_model("llama")).hash
-    )
+    lm = LanguageModel.load("smollm2-135m-instruct")
+    assert lm.hash == LanguageModel(*tiny_model("llama")).hash
+    assert lm.name == "smollm2-135m-instruct"

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 import torch
 from torch.nn.functional import elu, layer_norm, relu
+from transformers import OPTConfig, OPTForCausalLM
 
 from promptsearch.errors import ModelError, PromptError
 from promptsearch.models import LanguageModel
@@ -66,6 +67,27 @@ def test_every_layer_has_an_attention_and_an_mlp(lm):
     )
     inside = [name for layer in weights.layers for name in weights.below([layer])]
     assert len(set(inside)) == len(inside) and not set(inside) & set(weights.below([weights.norm]))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_layer_may_hold_the_two_maps_of_its_mlp_itself(before):
+    config = OPTConfig(
+        vocab_size=512,
+        hidden_size=32,
+        word_embed_proj_dim=32,
+        ffn_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        do_layer_norm_before=before,
+    )
+    lm = LanguageModel(OPTForCausalLM(config), tiny_model("llama")[1])
+    assert [tuple(name.rpartition(".")[2] for name in parts) for parts in lm.weights.parts] == [
+        ("self_attn", "fc2")
+    ] * 2
+    assert lm.weights.norm == ("model.decoder.final_layer_norm" if before else "")
+    plain = logits(lm)
+    with lm.changed(adapters(lm)):
+        assert not torch.allclose(logits(lm), plain)
 
 
 def test_maps_are_the_linear_ones_with_the_sizes_that_they_have(lm):

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from transformers import MPNetConfig, MPNetForMaskedLM
 
 from promptsearch.errors import ModelError, TemplateError
 from promptsearch.models import LanguageModel
+from promptsearch.models.attention.rows import rows_of
 from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prefix import PrefixPrompt
 from promptsearch.prompts.soft import SoftPrompt
@@ -13,7 +15,7 @@ from promptsearch.scoring.chat_template import render
 from promptsearch.scoring.protocol import price_of, price_of_generation
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.template import Template
-from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
+from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, masked_tokenizer, tiny_masked
 from promptsearch.testing.tiny_task import tiny_engine
 
 AROUND = "{prompt:2} {text} It was {answer}, and {prompt:1} the story."
@@ -227,3 +229,16 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
     tokenizer.mask_token = None
     with pytest.raises(ModelError, match="'bert' has no mask token"):
         LanguageModel(model, tokenizer, name="bert")
+
+
+def test_positions_behind_padding_leave_shorter_rows_for_mpnet():
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = MPNetConfig(vocab_size=480, num_attention_heads=4, max_position_embeddings=34, **sizes)
+    lm = LanguageModel(MPNetForMaskedLM(config), masked_tokenizer("bert"), name="mpnet")
+    assert lm.context == 32
+    lm.check()
+    row = torch.tensor(lm.words[:1] * 32)
+    packed = lm.passes.hidden(lm.passes.embed(row), rows_of([32], lm.device))
+    with torch.inference_mode():
+        theirs = lm.model.base_model(input_ids=row[None]).last_hidden_state[0]
+    assert torch.allclose(packed, theirs, atol=1e-5)

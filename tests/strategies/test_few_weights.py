@@ -17,7 +17,7 @@ from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny import tiny_model
-from promptsearch.testing.tiny_masked import tiny_masked
+from promptsearch.testing.tiny_masked import masked_tokenizer, tiny_masked
 from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
 
 OPTIONS = {"interval": 2, "batch": 4, "rate": 0.01}
@@ -130,6 +130,20 @@ def test_a_model_whose_keys_are_not_known_is_refused(monkeypatch):
     monkeypatch.setattr("promptsearch.search.encoders.APART", ())
     with pytest.raises(StrategyError, match="cannot tell which maps .* k_proj, q_proj, up, v_proj"):
         IA3(given, seed=0)
+
+
+def test_ia3_knows_the_maps_of_deberta(films):
+    from transformers import DebertaV2Config, DebertaV2ForMaskedLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = DebertaV2Config(vocab_size=480, num_attention_heads=4, **sizes)
+    lm = LanguageModel(DebertaV2ForMaskedLM(config), masked_tokenizer("bert"), name="deberta")
+    arena = Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights")
+    assert ends(IA3, arena) == {
+        "encoder.layer.attention.self.key_proj.ia3_out",
+        "encoder.layer.attention.self.value_proj.ia3_out",
+        "encoder.layer.output.dense.ia3_in",
+    }
 
 
 def test_ia3_names_a_mixture_of_experts_whose_last_map_it_cannot_tell(films):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import DistilBertConfig, DistilBertForMaskedLM
 
 from promptsearch import LanguageModel, Weights
 from promptsearch.errors import StrategyError
@@ -15,6 +16,7 @@ from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
 from promptsearch.testing.searched import objective_on
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
+from promptsearch.testing.tiny_masked import masked_tokenizer
 
 
 class TestLora(StrategyConformance):
@@ -82,6 +84,17 @@ def test_other_maps_can_be_named(arena):
         Lora(objective_on(arena), seed=0, targets=["q_prj"])
     with pytest.raises(StrategyError, match="'targets' is empty: name linear maps"):
         Lora(objective_on(arena), seed=0, targets=[])
+
+
+def test_maps_of_other_names_are_known(films, monkeypatch):
+    config = DistilBertConfig(vocab_size=480, dim=32, hidden_dim=64, n_layers=2, n_heads=4)
+    lm = LanguageModel(DistilBertForMaskedLM(config), masked_tokenizer("bert"), name="distilbert")
+    given = objective_on(Arena.build(films, lm, torch.float32, 2, lm.words, 8, kind="weights"))
+    names = {name.split(".")[-2] for name in Lora(given, seed=0).ask()[0].tensors}
+    assert names == {"q_lin", "v_lin"}
+    monkeypatch.setattr("promptsearch.search.encoders.APART", ())
+    with pytest.raises(StrategyError, match="name them under 'targets'; those .* are k_lin, lin1"):
+        Lora(given, seed=0)
 
 
 def test_training_lowers_the_loss_and_leaves_the_lm(arena):

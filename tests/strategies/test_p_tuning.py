@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from promptsearch import LanguageModel, Objective, TunedPrompt
-from promptsearch.errors import StrategyError
+from promptsearch.errors import OptionError, StrategyError
 from promptsearch.records.ledger import Ledger
 from promptsearch.search import loop
 from promptsearch.search.objective import SELECTED
+from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy, make_strategy
 from promptsearch.strategies.p_tuning import PTuning, PTuningLM
 from promptsearch.study.arena import Arena
@@ -263,3 +264,10 @@ def test_a_rate_of_the_lm_that_is_none_is_refused(rate):
     scorer = PlantedScorer("separable")
     with pytest.raises(StrategyError, match="'rate_lm' must be (above 0|a finite number), got"):
         make_strategy("it", PTuningLM, scorer.objective(), 0, {"rate_lm": rate})
+
+
+@pytest.mark.parametrize("strategy", [PTuning, PTuningLM])
+def test_the_width_of_no_encoder_is_refused(strategy):
+    assert check_options("it", strategy, {"encoder": "none"})["hidden"] is None
+    with pytest.raises(OptionError, match="'it': 'hidden' is the width of the encoder, and"):
+        check_options("it", strategy, {"encoder": "none", "hidden": 8})

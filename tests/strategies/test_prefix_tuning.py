@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from promptsearch import PrefixPrompt
-from promptsearch.errors import BudgetExhausted, StrategyError
+from promptsearch.errors import BudgetExhausted, OptionError, StrategyError
 from promptsearch.search import loop
 from promptsearch.search.books import books_of
+from promptsearch.search.options import check_options
 from promptsearch.strategies.prefix_tuning import PrefixTuning
 from promptsearch.testing.conformance import StrategyConformance
 from promptsearch.testing.planted import PlantedScorer
@@ -150,3 +151,10 @@ def test_the_global_generator_is_left_as_it_was():
     make().ask()
     make(init="random").ask()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_size_of_no_network_is_refused():
+    assert check_options("it", PrefixTuning, {"reparametrise": False})["hidden"] is None
+    with pytest.raises(OptionError, match="'it': 'hidden' is the size of the network, and"):
+        check_options("it", PrefixTuning, {"reparametrise": False, "hidden": 512})
+    assert make().module.inner.out_features == 512

@@ -21,7 +21,7 @@ from promptsearch.errors import ExportError
 from promptsearch.export.certificate import Certificate, check_room, told_last
 from promptsearch.export.kv import below, keys_values_of
 from promptsearch.export.peft.config import CONFIG
-from promptsearch.export.peft.read import TENSOR, WEIGHTS, read_peft
+from promptsearch.export.peft.read import TENSOR, WEIGHTS, read_held
 from promptsearch.export.peft.write import check_own, common, loaded_by_peft, logits_of, peft_of
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.files import write_aside, write_json
@@ -71,7 +71,7 @@ def score_cartridge(certificate: Certificate, lm: LanguageModel, folder: Path) -
         PromptError: The folder is damaged, or is for a model of another size.
         ExportError: peft is not installed.
     """
-    prompt = read_peft(folder, lm)  # its errors say what is wrong with the folder; peft's do not
+    prompt = read_held(folder, lm)  # its errors say what is wrong with the folder; peft's do not
     length = prompt.length or 0
     check_own(_config(length, lm), folder)
     model = loaded_by_peft(lm.model, folder)

@@ -37,11 +37,12 @@ from promptsearch.export.certificate import (
 )
 from promptsearch.export.peft.adaption import adaption_files
 from promptsearch.export.peft.config import CONFIG
-from promptsearch.export.peft.read import TENSOR, WEIGHTS, decoder_order, read_peft
+from promptsearch.export.peft.read import TENSOR, WEIGHTS, decoder_order, read_held
 from promptsearch.export.peft.weights import weights_files
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.export.schema import read_object
 from promptsearch.files import write_aside, write_json
+from promptsearch.importing import strangers
 from promptsearch.models import LanguageModel
 from promptsearch.models.scheme import split_name
 from promptsearch.prompts.gated import GatedPrompt
@@ -149,7 +150,7 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
         ExportError: peft is not installed.
     """
     peft_of()
-    prompt = read_peft(folder, lm)  # its errors say what is wrong with the folder; peft's do not
+    prompt = read_held(folder, lm)  # its errors say what is wrong with the folder; peft's do not
     check_own(_held(prompt, lm)[1], folder)
     # For weights and ADAPTION_PROMPT, peft puts modules of its own into the model.
     inside = prompt.parts.gated is not None or prompt.parts.weights is not None
@@ -174,14 +175,19 @@ def score_peft(certificate: Certificate, lm: LanguageModel, folder: Path) -> lis
 
 
 def loaded_by_peft(base: Any, folder: Path) -> Any:
-    """A model of transformers with what a folder holds, as peft loads it."""
-    with warnings.catch_warnings():
+    """A model of transformers with what a folder holds, as peft loads it.
+
+    Raises:
+        ExportError: peft is not installed, or cannot load it.
+    """
+    package = peft_of()
+    with strangers(_failed), warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", FutureWarning
         )  # between peft and transformers; a user can do nothing about it
         # Of LN_TUNING on norms whose sizes peft cannot read, and of BEFT on maps without a bias.
         warnings.filterwarnings("ignore", "Unsupported layer type|Detected that the base layer")
-        return peft_of().PeftModel.from_pretrained(base, str(folder)).eval()
+        return package.PeftModel.from_pretrained(base, str(folder)).eval()
 
 
 def logits_of(
@@ -190,12 +196,24 @@ def logits_of(
     """The logits of a row, by a model of peft; of the decoder's row `begun` where there is one.
 
     Their shape is `(tokens, vocabulary)`.
+
+    Raises:
+        ExportError: peft cannot run the model.
     """
     inputs = {"input_ids": torch.tensor([list(ids)], device=lm.device)}
     if begun is not None:
         inputs["decoder_input_ids"] = torch.tensor([list(begun)], device=lm.device)
-    found: Tensor = model(**inputs).logits[0]
+    with strangers(_failed):
+        found: Tensor = model(**inputs).logits[0]
     return found
+
+
+def _failed(error: BaseException) -> ExportError:
+    """What is said of an error in peft."""
+    return ExportError(
+        f"PEFT fails with this model ({type(error).__name__}: {str(error)[:200]}): export the "
+        "prompt as json"
+    )
 
 
 def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
@@ -218,12 +236,13 @@ def front_rows(saved: SavedPrompt, lm: LanguageModel) -> Tensor:
 
 def _vectors(prompt: SoftPrompt, lm: LanguageModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensor and the configuration of PROMPT_TUNING."""
-    config, rows = lm.model.config, prompt.vectors
+    config, rows = lm.model.config.get_text_config(), prompt.vectors
     return {TENSOR: rows}, {
         "peft_type": "PROMPT_TUNING",
         "num_transformer_submodules": 1,  # the encoder, of two
         "token_dim": rows.shape[1],
-        "num_attention_heads": config.num_attention_heads,
+        # A state-space model has none, and PEFT cuts no vectors into heads.
+        "num_attention_heads": getattr(config, "num_attention_heads", 1),
         "num_layers": config.num_hidden_layers,
         "prompt_tuning_init": "RANDOM",
         "prompt_tuning_init_text": None,

@@ -95,7 +95,7 @@ class Forward(OwnForward):
             The logits, shape `(rows, tokens)`, where the states lie.
         """
         head = self.model.get_output_embeddings()
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         if tokens is None:
             # The last states may have another dtype than the head, as Mamba's have.
             found = head(states.to(head.weight.dtype)).float()

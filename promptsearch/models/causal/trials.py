@@ -67,7 +67,7 @@ def try_trees(forward: Forward, probe: Sequence[int]) -> None:
         Exception: Whatever the model raises.
     """
     settle(forward, probe)
-    config = forward.model.config
+    config = forward.model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     if kinds - {"full_attention", "sliding_attention"}:
         raise UnknownAttention(", ".join(sorted(kinds)))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from promptsearch.models.attention.forest import Forest, attending
 from promptsearch.models.forward import OwnForward, head_logits
+from promptsearch.models.longest import first_position
 
 
 class MaskedForward(OwnForward):
@@ -21,12 +22,8 @@ class MaskedForward(OwnForward):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        #: The position of the first token of a row: RoBERTa and its relatives begin to count behind
-        #: the position of padding.
-        self.first = 0
-        table: Any = getattr(model.base_model, "embeddings", None)
-        if hasattr(table, "create_position_ids_from_input_ids"):
-            self.first = int(table.padding_idx) + 1
+        #: The position of the first token of a row.
+        self.first = first_position(model.base_model)
 
     def packed(self, embedded: Tensor, forest: Forest) -> Tensor:
         """The last hidden states of one pass, its rows one after the other, without padding.

@@ -84,6 +84,21 @@ def test_states_do_not_depend_on_what_else_is_in_the_batch(encoder):
     assert playing.begins[1:-1].tolist() == [True, False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("positions", "kind", "longest"),
+    [(32, "Bert", 32), (32, "Roberta", 30), (-1, "Bert", 42)],
+)
+def test_texts_are_as_long_as_the_model_has_positions(positions, kind, longest):
+    model, tokenizer = tiny_bert()
+    tokenizer.model_max_length = 10**30  # it names no limit
+    sizes = {**model.config.to_dict(), "max_position_embeddings": 32 if positions == 32 else 64}
+    own = getattr(transformers, f"{kind}Config")(**{**sizes, "pad_token_id": 1})
+    model = getattr(transformers, f"{kind}Model")(own, add_pooling_layer=False)
+    model.config.max_position_embeddings = positions
+    (found,) = TextEncoder(model, tokenizer, name="it").states(["the cat " * 20])
+    assert len(found.ids) == longest
+
+
 def weights(encoder, idf):
     """The weight of a token id, from the references of all rows."""
     texts = [tokens(encoder, text)[1] for row in ROWS for text in row.references]
