@@ -20,8 +20,8 @@ class Results:
         study: What its runs share.
         runs: Finished, in the order of tasks, strategies and seeds.
         failed: Failed, in the same order.
-        unfinished: Task, label and seed of the runs that are still to be made, of those that the last
-            call asked for.
+        unfinished: Task, label and seed of the runs that are still to be made, of those that the
+            last call asked for.
         trust_code: Whether the modules that the study names as metrics may be imported.
         explained: What makes hard winners win; None where nobody asked.
         headroom: What searches were expected to gain; None where nobody looked.

@@ -220,23 +220,17 @@ class TrainedStrategy(Strategy):
         tensors = self._descent.tensors()
         if self._first is not None:
             tensors["first"] = self._first
-        counters = {
+        data = {
             "steps": self.planned,
             "scored": self._scored,
             "ranked": self._ranked,
             "full": self._full,
             "worse": self._worse,
+            "best": None if self._best == float("inf") else self._best,
+            "rng": self._rng.bit_generator.state,
+            "training": asdict(self._training),
         }
-        best = None if self._best == float("inf") else self._best
-        return State(
-            tensors,
-            {
-                **counters,
-                "best": best,
-                "rng": self._rng.bit_generator.state,
-                "training": asdict(self._training),
-            },
-        )
+        return State(tensors, data)
 
     def restore(self, state: State) -> None:
         """Take back what `state` returned."""
