@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Any
 
 from promptsearch.errors import FieldError, TaskError
+from promptsearch.printable import brief
 from promptsearch.tasks.examples import Example, Read
 from promptsearch.tasks.fields import (
     Row,
@@ -85,12 +86,12 @@ class TextAnswers(Answers):
         template: The template, which may put a space before answers.
         field: The field that holds labels.
         aliases: Answer -> another text that counts as right, or several; or `{"field": NAME}`, a
-            field that holds such texts, or null.
+            field that holds such texts, or null, or nothing.
         references: How many of a row's right answers count in the loss; the others count as aliases
             do. None for all.
 
     Raises:
-        TaskError: An alias has no text.
+        TaskError: An alias has no text, or is empty.
     """
 
     def __init__(
@@ -105,15 +106,7 @@ class TextAnswers(Answers):
             raise TaskError(f"expected at least 1 of the references in the loss, got {references}")
         self._references = references
         self._others = field_of(aliases)
-        self._aliases: dict[str, tuple[str, ...]] = {}
-        if self._others is None:
-            self._aliases = {
-                stated(answer, "aliases"): tuple(
-                    stated(text, "aliases")
-                    for text in ([texts] if isinstance(texts, str) else texts)
-                )
-                for answer, texts in (aliases or {}).items()
-            }
+        self._aliases = _mapped(aliases or {}) if self._others is None else {}
 
     def read(self, row: Row, fields: Mapping[str, str], group: str) -> Read:
         """The example of a row, see `Answers.read`."""
@@ -193,9 +186,44 @@ class TextAnswers(Answers):
         if self._others is None:
             return ()
         value = value_in(row, self._others, row.place)
-        if value is None or (isinstance(value, (list, tuple)) and not value):
+        # An empty cell is how a table says that there is none.
+        value = value.strip() if isinstance(value, str) else value
+        if value is None or (isinstance(value, (str, list, tuple)) and not value):
             return ()
-        return texts_in(row, self._others, row.place)
+        texts = texts_in(row, self._others, row.place)
+        if not all(text.strip() for text in texts):
+            raise FieldError(
+                f"{row.place}: the field '{self._others}' lists an empty text, and no empty answer "
+                "counts as right: expected texts"
+            )
+        return texts
+
+
+def _mapped(aliases: Mapping[Any, Any]) -> dict[str, tuple[str, ...]]:
+    """The other texts of each answer that a mapping gives.
+
+    Raises:
+        TaskError: It is none, or gives something else than texts.
+    """
+    if not isinstance(aliases, Mapping):
+        raise TaskError(
+            f"aliases are {brief(aliases)}: expected {{ANSWER: TEXTS}}, or {{'field': NAME}}"
+        )
+    found = {}
+    for answer, given in aliases.items():
+        key, texts = stated(answer, "aliases"), [given] if isinstance(given, str) else given
+        if not isinstance(texts, (list, tuple)):
+            raise TaskError(
+                f"the aliases of {shown(key)} are {brief(given)}: expected a text, or a list of "
+                "texts"
+            )
+        found[key] = tuple(stated(text, "aliases") for text in texts)
+        if not all(text.strip() for text in found[key]):
+            raise TaskError(
+                f"an alias of {shown(key)} is empty, and no empty answer counts as right: expected "
+                "text"
+            )
+    return found
 
 
 def field_of(given: object) -> str | None:

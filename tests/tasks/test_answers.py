@@ -142,6 +142,27 @@ def test_a_field_holds_aliases_of_its_row():
         make(rows, aliases={"field": "other"})
 
 
+@pytest.mark.parametrize("template", [TEMPLATE, "{prompt} {text} is{answer}"])
+def test_an_empty_cell_holds_no_alias(tmp_path, template):
+    cells = ["a,one,uno", "b,two,", "c,three,  "]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label,also", *cells]))
+    given = {"template": template, "label": "label", "aliases": {"field": "also"}}
+    task = Task.load({**given, "data": {"path": "a.csv"}, "splits": ONE_EACH}, tmp_path)
+    space = " " if " {answer}" in template else ""
+    assert {t: e.aliases for t, e in by_text(task).items()} == {
+        "a": (space + "uno",)
+    } | dict.fromkeys("bc", ())
+
+
+def test_empty_aliases_that_are_written_down_are_refused():
+    with pytest.raises(TaskError, match="^row 1 of the data: the field 'also' lists an empty text"):
+        make(three("one", also=["uno", " "]), aliases={"field": "also"})
+    with pytest.raises(TaskError, match="an alias of one is empty"):
+        make(three("one"), aliases={"one": ["uno", ""]})
+    with pytest.raises(TaskError, match="an alias of one is empty"):
+        make(three("one"), aliases={"one": " "})
+
+
 def test_a_mapping_may_be_about_an_answer_called_field():
     task = make(three("field"), aliases={"field": ["meadow"]})
     assert by_text(task)["a"].aliases == (" meadow",)
