@@ -194,6 +194,16 @@ def test_too_many_values_of_a_label_are_refused_with_the_list():
         make([{"text": "x", "label": ""}, *rows[:3]], answers="labels")
 
 
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("True", "TRUE"), (True, "True")])
+def test_one_value_of_a_label_in_two_spellings_is_refused(one, other):
+    rows = [{"text": str(i), "label": label} for i, label in enumerate([one, other, "x"])]
+    with pytest.raises(TaskError, match="'label' has one value in two spellings, ") as refused:
+        make(rows, answers="labels")
+    assert all(text_of(label) in str(refused.value) for label in (one, other))
+    mapped = by_text(make(rows, answers={text_of(one): "yes", "x": "no"}))
+    assert [mapped[text].answer for text in "012"] == [" yes", " yes", " no"]
+
+
 # Classes of the Hub.
 
 NAMES = ("negative", "positive")
@@ -302,6 +312,8 @@ def test_digits_are_places_where_they_are_no_options():
     [
         (3, OPTIONS, "the label 3 is no place among the row's 3 answers .* expected 0 to 2"),
         (-1, OPTIONS, "the label -1 is no place"),
+        (10**400, OPTIONS, r"the label 10{56}\.\.\. is no place"),
+        ("9" * 5000, OPTIONS, "the label 9{57}... is none of the row's answers"),
         ("blue", OPTIONS, "the label blue is none of the row's answers .*red, green"),
         ("", OPTIONS, "the field 'label' is empty"),
         (True, OPTIONS, "the label true is none"),
@@ -313,7 +325,7 @@ def test_digits_are_places_where_they_are_no_options():
         (0, ["red", 5], "number 2 in the list 'options' is no text: 5"),
         (0, None, "the field 'options' has no value"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_wrong_options_are_named_with_their_row(label, given, reason):
     with pytest.raises(TaskError, match=f"^row 4 of the data: {reason}"):
