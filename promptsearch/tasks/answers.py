@@ -8,6 +8,7 @@ wanted is never turned into text in silence.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 from promptsearch.errors import FieldError, TaskError
 from promptsearch.printable import brief
-from promptsearch.tasks.examples import Example, Read
+from promptsearch.tasks.examples import Example, Read, content_of
 from promptsearch.tasks.fields import (
     Row,
     has_other_text,
@@ -125,7 +126,8 @@ class TextAnswers(Answers):
     def joined(self, same: Sequence[Read]) -> Read:
         """One example for rows of the same text: what each calls right is right.
 
-        The answer of most rows comes first. A hash orders what as many say, never the rows' order.
+        The answer of most rows comes first. A hash orders what as many say, and content says whose
+        fields are kept, never the rows' order.
 
         Args:
             same: What `read` gave for the rows.
@@ -133,7 +135,7 @@ class TextAnswers(Answers):
         votes = Counter(label for each in same for label in each.labels)
         labels = sorted(votes, key=lambda label: (-votes[label], sha256(label.encode()).digest()))
         aliases = {alias for each in same for alias in each.example.aliases}
-        first = min(same, key=lambda each: sha256(each.example.group.encode()).digest())
+        first = min(same, key=_place)
         given = first.example
         return self._example(
             first.place, tuple(labels), given.fields, given.group, tuple(sorted(aliases))
@@ -197,6 +199,12 @@ class TextAnswers(Answers):
                 "counts as right: expected texts"
             )
         return texts
+
+
+def _place(each: Read) -> tuple[bytes, str]:
+    """What rows of the same text are put in order by: a hash of the group, then all content."""
+    content = json.dumps(content_of(each.example), sort_keys=True)
+    return sha256(each.example.group.encode()).digest(), content
 
 
 def _mapped(aliases: Mapping[Any, Any]) -> dict[str, tuple[str, ...]]:
