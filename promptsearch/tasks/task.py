@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from promptsearch.errors import FieldError, TaskError, UnknownName
-from promptsearch.tasks.answered import generated
+from promptsearch.tasks.answered import as_if_answered
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.drawing import WHOLE, Drawing, draw_up
 from promptsearch.tasks.examples import Example as Example
@@ -86,13 +86,6 @@ class Task:
     def options_by_row(self) -> bool:
         """Whether each example has answers of its own to choose from."""
         return self.options is not None
-
-    @property
-    def most_choices(self) -> int | None:
-        """The number of answers to choose from, the largest of rows; None for text answers."""
-        if not self.options_by_row:
-            return None if self.choices is None else len(self.choices)
-        return max(len(e.options or ()) for split in self.splits.values() for e in split.examples)
 
     def drawn(self, seed: int) -> Task:
         """The task with search and select examples of a seed's own, from all that test leaves.
@@ -211,16 +204,29 @@ class Task:
                 f"task '{self.name}': 'normalise' compares answers to choose from, and this task's "
                 "are texts: leave it out"
             )
-        tested = self.splits["test"].examples if self.kind == "text" else ()
-        right = generated(tested, [example.answer for example in tested])
         for name, measure in self.measures.items():
-            # One of the study's author that fails costs its own number, never the study.
-            check_metric(measure, self.most_choices, right if name in METRICS else ())
-            if self.options_by_row and name in ("balanced_accuracy", "f1"):
-                raise TaskError(
-                    f"task '{self.name}': the metric '{name}' is about classes, but the answers "
-                    "of rows have only their places in common: take accuracy"
-                )
+            self.check_metric(name, measure)
+
+    def check_metric(self, name: str, metric: Metric) -> None:
+        """See that a metric fits the answers, and works on rows of the test split.
+
+        Args:
+            name: Its name in study files.
+            metric: The metric.
+
+        Raises:
+            TaskError: It does not.
+        """
+        # One of texts that the study's author wrote costs its own number if it fails, never the
+        # study; of choices, where a function will do, a slip is told at once.
+        tried = name in METRICS or self.kind == "choices"
+        rows = as_if_answered(self.splits["test"].examples, self.choices) if tried else ()
+        check_metric(metric, self.kind, rows)
+        if self.options_by_row and name in ("balanced_accuracy", "f1"):
+            raise TaskError(
+                f"task '{self.name}': the metric '{name}' is about classes, but the answers "
+                "of rows have only their places in common: take accuracy"
+            )
 
     @staticmethod
     def load(

@@ -295,7 +295,7 @@ def test_the_right_option_is_given_by_place_or_by_text(label):
     assert example.choice == 2 and example.answer == " a dark blue"
     assert example.options == (" red", " green", " a dark blue")
     assert task.choices is None and task.options_by_row and task.kind == "choices"
-    assert task.metric == "accuracy" and task.most_choices == 3
+    assert task.metric == "accuracy"
 
 
 def test_digits_are_places_where_they_are_no_options():

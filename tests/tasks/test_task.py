@@ -158,6 +158,9 @@ def test_a_metric_of_text_is_tried_on_the_right_answers_before_anything_is_score
     Task.from_rows(
         rows, template="{prompt} {text}{answer}", label="label", splits=splits, metrics=[judge]
     )
+    assert list(make(metrics=[judge]).measures) == ["accuracy", "judge"]
+    with pytest.raises(UnknownName, match="unknown field 'txt'. Did you mean 'text'"):
+        make(metrics=[{"judge": {"question": "Is {output} right for {txt}?"}}])
 
 
 def test_metrics_are_named_with_their_options_and_each_name_once():
