@@ -16,7 +16,8 @@ from promptsearch.tasks.drawing import WHOLE, Drawing, draw_up
 from promptsearch.tasks.examples import Example as Example
 from promptsearch.tasks.joining import joined
 from promptsearch.tasks.lm_eval.rows import read_lm_eval
-from promptsearch.tasks.metrics import METRICS, find_metric, named
+from promptsearch.tasks.metrics import METRICS, find_metric
+from promptsearch.tasks.metrics.asked import Given, asked_metrics, with_metric
 from promptsearch.tasks.metrics.measured import check_metric
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.normalise import NORMALISES, Normalise
@@ -116,8 +117,8 @@ class Task:
         identity: str | None = None,
         normalise: Normalise = "none",
         decoding: Decoding | Mapping[str, Any] | None = None,
-        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
-        metrics: Sequence[str | Mapping[str, Mapping[str, Any] | None]] = (),
+        metric: Given | None = None,
+        metrics: Sequence[Given] = (),
         name: str = "task",
     ) -> Task:
         """A task from rows of data.
@@ -176,7 +177,7 @@ class Task:
         parts, more = drawing.splits()
         if metric is None:
             metric = "accuracy" if meant.choices or meant.options else "exact_match"
-        main, options = _named(metric, metrics)
+        main, options = asked_metrics(metric, metrics)
         task = Task(
             name,
             parsed,
@@ -233,14 +234,14 @@ class Task:
         source: str | Mapping[str, Any],
         folder: Path | None = None,
         *,
-        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
+        metric: Given | None = None,
     ) -> Task:
         """A built-in task by name, or a task as a study file describes it.
 
         Args:
             source: The name, or the mapping under the key `task` of a study file.
             folder: The folder to which relative data paths are relative; left out: the current one.
-            metric: The metric to use instead of the task's own.
+            metric: The metric to use instead of the task's own; it may be one of its further ones.
 
         Raises:
             UnknownName: No built-in task has the name.
@@ -260,14 +261,14 @@ class Task:
         source: str | Mapping[str, Any],
         folder: Path | None = None,
         *,
-        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
+        metric: Given | None = None,
     ) -> list[Task]:
         """A task, or with the key `each` one of every value of a field, called `NAME-VALUE`.
 
         Args:
             source: See `load`, like the other arguments.
             folder: The folder to which relative data paths are relative.
-            metric: The metric to use instead of the task's own.
+            metric: The metric to use instead of the task's own; it may be one of its further ones.
 
         Raises:
             UnknownName: No built-in task has the name, or no row a field or value of `where`.
@@ -279,11 +280,11 @@ class Task:
             folder = path.parent
         given = {key: value for key, value in source.items() if value is not None}
         given.pop("description", None)
-        if metric:
-            given["metric"] = metric
+        given = with_metric(given, metric)
         if (asked := given.pop("lm_eval", None)) is not None:
             theirs = read_lm_eval(asked, folder or Path())
-            task = _from_sources(theirs.rows, {"name": theirs.name, **theirs.keys, **given})
+            keys = with_metric(theirs.keys, given.get("metric"))
+            task = _from_sources(theirs.rows, {"name": theirs.name, **keys, **given})
             return [replace(task, notes=(*theirs.notes, *task.notes))]
         data, where, each = given.pop("data"), given.pop("where", {}), given.pop("each", None)
         join = given.pop("join", {})
@@ -330,17 +331,3 @@ def builtin_task(name: str) -> Path:
     if name not in known:
         raise UnknownName("task", name, known)
     return _BUILTIN / f"{name}.yaml"
-
-
-def _named(
-    metric: str | Mapping[str, Mapping[str, Any] | None],
-    metrics: Sequence[str | Mapping[str, Mapping[str, Any] | None]],
-) -> tuple[str, dict[str, Mapping[str, Any]]]:
-    """The name of the main metric, and the options of all that have any or are no main one."""
-    main, options = named(metric)
-    found: dict[str, Mapping[str, Any]] = {main: options} if options else {}
-    for name, given in map(named, metrics):
-        if name == main or name in found:
-            raise TaskError(f"the metric '{name}' is asked for twice: expected each name once")
-        found[name] = given
-    return main, found

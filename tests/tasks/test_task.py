@@ -180,6 +180,19 @@ def test_metrics_are_named_with_their_options_and_each_name_once():
         make(data, answers=None, metrics=["f1"])
 
 
+def test_the_metric_of_a_study_may_be_one_that_the_task_reports_beside_its_own(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"t{i},w{i}\n" for i in range(9)))
+    given = {"data": {"path": "a.csv"}, "template": TEMPLATE, "label": "label", "splits": SIZES}
+    given["metrics"] = ["prefix_match", {"token_f1": {"lowercase": True}}, "bleu"]
+    for metric, case in (("token_f1", "lc"), ({"token_f1": {"lowercase": False}}, "mixed")):
+        task = Task.load(given, tmp_path, metric=metric)
+        assert list(task.measures) == ["token_f1", "prefix_match", "bleu"]
+        assert task.metric == "token_f1"
+        assert f"case:{case}" in task.measures["token_f1"].signature
+    with pytest.raises(TaskError, match="'bleu' is asked for twice"):
+        Task.load({**given, "metric": "bleu"}, tmp_path)
+
+
 def test_broken_files_are_named(tmp_path):
     given = {"template": TEMPLATE, "label": "label", "splits": SIZES}
     with pytest.raises(TaskError, match="does not exist"):
