@@ -165,11 +165,23 @@ class TextAnswers(Answers):
         return self.made(place, labels, example)
 
     def notes(self, rows: Sequence[Row], read: Sequence[Read]) -> list[str]:
-        """Labels that are no texts, and aliases of answers that no row has."""
+        """Labels that are no texts, and aliases that no row has use for or no answer can be."""
         notes = []
         met = {text for each in read for text in each.labels}
         if unused := [text for text in self._aliases if text not in met]:
             notes.append(f"aliases without a row: of {listed(unused)}")
+        ended = [
+            (text, each.place)
+            for each in read
+            for text in each.example.aliases
+            if self.template.ends_within(text)
+        ]
+        if ended:
+            count, (text, place) = len({text for text, _ in ended}), ended[0]
+            notes.append(
+                f"{count} alias{'es' * (count != 1)} that no answer can be, since the template "
+                f"ends answers at {self.template.end!r}: such as {brief(text)} ({place})"
+            )
         written = [
             each
             for row, each in zip(rows, read, strict=True)
