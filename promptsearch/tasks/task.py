@@ -154,7 +154,9 @@ class Task:
             name: The task's name.
 
         Raises:
-            TaskError: A field or an answer is missing or has no text, or there is too little data.
+            TaskError: A field or an answer is missing or has no text, there is too little data, or
+                an argument is of another kind.
+            UnknownName: There is no such split, metric, length to normalise by or way of decoding.
             TemplateError: The template cannot be read.
         """
         parsed = Template.parse(template)
@@ -187,7 +189,7 @@ class Task:
             (*meant.told, *notes, *told, *more),
             options=meant.options,
             normalise=normalise,
-            decoding=decoding if isinstance(decoding, Decoding) else Decoding(**(decoding or {})),
+            decoding=Decoding.of(decoding),
             metrics=options,
             drawing=drawing,
         )
@@ -286,10 +288,10 @@ class Task:
             keys = with_metric(theirs.keys, given.get("metric"))
             task = _from_sources(theirs.rows, {"name": theirs.name, **keys, **given})
             return [replace(task, notes=(*theirs.notes, *task.notes))]
-        data, where, each = given.pop("data"), given.pop("where", {}), given.pop("each", None)
-        join = given.pop("join", {})
-        given.setdefault("name", name_of(data))
+        data, where = given.pop("data", None), given.pop("where", {})
+        each, join = given.pop("each", None), given.pop("join", {})
         sources, notes = read_sources(data, folder or Path())
+        given.setdefault("name", name_of(data))
         if join:
             sources = {source: joined(some, join) for source, some in sources.items()}
         if where:
