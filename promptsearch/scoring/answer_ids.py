@@ -171,7 +171,7 @@ def check_ends(template: Template, split: Split, choices: Sequence[str] | None) 
                 "leave it out, or make it a part of each answer"
             )
         for text in example.references:
-            if (text + template.end).index(template.end) < len(text):
+            if template.ends_within(text):
                 raise TemplateError(
                     f"the answer {text[:60]!r} of {split.name} example {example.id} holds "
                     f"{template.end!r}, with which the template ends an answer: end it with "

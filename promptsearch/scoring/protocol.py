@@ -88,13 +88,15 @@ class Scorer(Protocol):
     def tail(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens behind its lead up to the answer.
 
-        They are without the prompt's own tokens, shape `(examples,)`.
+        Of a masked model they also count what stands behind the answer. They are without the
+        prompt's own tokens, shape `(examples,)`.
         """
 
     def readings(self, examples: ExampleIds) -> ExampleIds:
         """The number of times that each example is read with one prompt, shape `(examples,)`.
 
-        It is once, or, by a server, once for each answer.
+        It is once, or, by a server, once for each answer. A masked model reads once for each length
+        of answers, or with `{answer:pll}` once for each of their tokens.
         """
 
     def score(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Scores:

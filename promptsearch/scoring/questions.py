@@ -35,14 +35,15 @@ class Question(NamedTuple):
         answers: The answers to choose from; or each right answer, with the text that ends it.
         choice: The right choice's place among the choices; None for text answers.
         lengths: The numbers by which the answers' log-probabilities are divided; empty: by none.
-        ends: Whether a text ends the answers; an end token cannot be sent to a server.
+        end: The text that ends the answers; empty where none does, since an end token cannot be
+            sent to a server.
     """
 
     text: str
     answers: tuple[str, ...]
     choice: int | None
     lengths: tuple[int, ...] = ()
-    ends: bool = False
+    end: str = ""
 
     @staticmethod
     def about(
@@ -65,7 +66,7 @@ class Question(NamedTuple):
         """
         answers = answer_texts(template, example, choices)
         if options_of(example, choices) is None:
-            return Question(text, answers, None, ends=bool(template.end))
+            return Question(text, answers, None, end=template.end)
         lengths = answer_lengths(normalise, template, answers, model.count)
         return Question(text, answers, example.choice, tuple(lengths))
 
@@ -108,7 +109,7 @@ def score_questions(
             [Unfinished(q.text, written_tokens(model, q.answers)) for q in questions]
         )
         return [
-            text if isinstance(text, EndpointError) else _wrong(q, text)
+            text if isinstance(text, EndpointError) else _wrong(model, q, text)
             for q, text in zip(questions, texts, strict=True)
         ]
     if model.scores == "first":
@@ -176,17 +177,21 @@ def _listed(
     return found._replace(bounds=loss_range(by, question.choice))
 
 
-def _wrong(question: Question, written: Completion) -> Found:
+def _wrong(model: ServedModel, question: Question, written: Completion) -> Found:
     """The result by the text that was written: the loss is 1 where it is wrong, else 0.
 
     Among choices, the longest one that the text begins with counts.
 
     Args:
+        model: The model.
         question: The question.
-        written: What the model wrote.
+        written: What the model wrote. Where the server ended it, the answer ends there as well as
+            before the text that ends answers.
     """
     said = written.text.lstrip()
-    gives = _ends if question.ends else _begins
+    if written.came_to_end(written_tokens(model, question.answers)):
+        said += question.end
+    gives = _ends if question.end else _begins
     begun = [i for i, answer in enumerate(question.answers) if gives(said, answer.lstrip())]
     if question.choice is not None:
         begun = sorted(begun, key=lambda i: -len(question.answers[i]))[:1]

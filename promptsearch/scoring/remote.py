@@ -43,7 +43,7 @@ from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
 #: The version of this scorer, a part of every cache key: raise it when scores may change.
-_VERSION = 1
+_VERSION = 2
 
 
 class ServedScorer:

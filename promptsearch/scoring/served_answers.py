@@ -69,9 +69,8 @@ def write_answers(
                     continue
                 cut = bool(stop) and stop in each.text
                 text = each.text.partition(stop)[0] if cut else each.text
-                short = each.tokens_out < decoding.tokens if each.ended is None else each.ended
                 answers[i][column] += (text,)
-                ended[i][column] += (cut or short,)
+                ended[i][column] += (cut or each.came_to_end(decoding.tokens),)
                 tokens[i, column] += min(each.tokens_out, decoding.tokens)
     for i in failures:
         answers[i], ended[i] = [()] * len(names), [()] * len(names)

@@ -217,7 +217,8 @@ class LocalProposing:
 
         width = lm.passes.values if lm.passes.trees or lm.family.encodes else 0
         nothing = lm.passes.place(torch.empty(0, width))
-        decoding = Decoding(max_tokens, temperature=temperature, top_p=self.TOP_P)
+        top_p = self.TOP_P if temperature else 1.0
+        decoding = Decoding(max_tokens, temperature=temperature, top_p=top_p)
         starts = [
             Start(self._row(nothing, own), max_tokens, (seed,))
             for own, seed in zip(encoded, seeds, strict=True)

@@ -20,7 +20,6 @@ from promptsearch.study.settings.study import StudyConfig
 from promptsearch.tasks.metrics import find_metric, named
 from promptsearch.tasks.metrics.encoder import OverEncoder
 from promptsearch.tasks.metrics.judge import Judge
-from promptsearch.tasks.metrics.measured import check_metric
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.task import Task
 
@@ -107,7 +106,7 @@ def _followed(
     if isinstance(metric, Judge):
         raise StudyError(f"{where}: no search follows a judge: take another metric, or none")
     for task in tasks:
-        check_metric(metric, task.most_choices)
+        task.check_metric(name, metric)
     for entry in entries:
         if entry.strategy.access.trains:
             raise StudyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,6 +81,28 @@ def chosen(
             )
         )
     return rows
+
+
+def as_if_answered(examples: Sequence[Example], choices: Sequence[str] | None) -> list[Answered]:
+    """Examples as if they had been answered, to try metrics on before anything is scored.
+
+    All texts are right. Among answers to choose from, each third row of a right answer is wrong.
+
+    Args:
+        examples: The examples.
+        choices: The task's choices; None for text answers, and where the choices differ by row.
+    """
+    if not examples or examples[0].choice is None:
+        return generated(examples, [example.answer for example in examples])
+    sizes = [len(example.options or choices or ()) for example in examples]
+    nats, right = np.full((len(examples), max(sizes)), np.nan), np.ones(len(examples))
+    met: Counter[int | None] = Counter()
+    for place, (example, size) in enumerate(zip(examples, sizes, strict=True)):
+        met[example.choice] += 1
+        right[place] = met[example.choice] % 3 != 0
+        said = ((example.choice or 0) + (not right[place])) % size
+        nats[place, :size] = np.log(0.5 / size + 0.5 * (np.arange(size) == said))
+    return chosen(examples, choices or (), nats, right.tolist())
 
 
 def _said(nats: Floats, label: int | None, right: float) -> int:

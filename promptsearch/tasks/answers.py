@@ -8,6 +8,7 @@ wanted is never turned into text in silence.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from hashlib import sha256
 from typing import Any
 
 from promptsearch.errors import FieldError, TaskError
-from promptsearch.tasks.examples import Example, Read
+from promptsearch.printable import brief
+from promptsearch.tasks.examples import Example, Read, content_of
 from promptsearch.tasks.fields import (
     Row,
     has_other_text,
@@ -85,12 +87,12 @@ class TextAnswers(Answers):
         template: The template, which may put a space before answers.
         field: The field that holds labels.
         aliases: Answer -> another text that counts as right, or several; or `{"field": NAME}`, a
-            field that holds such texts, or null.
+            field that holds such texts, or null, or nothing.
         references: How many of a row's right answers count in the loss; the others count as aliases
             do. None for all.
 
     Raises:
-        TaskError: An alias has no text.
+        TaskError: An alias has no text, or is empty.
     """
 
     def __init__(
@@ -105,15 +107,7 @@ class TextAnswers(Answers):
             raise TaskError(f"expected at least 1 of the references in the loss, got {references}")
         self._references = references
         self._others = field_of(aliases)
-        self._aliases: dict[str, tuple[str, ...]] = {}
-        if self._others is None:
-            self._aliases = {
-                stated(answer, "aliases"): tuple(
-                    stated(text, "aliases")
-                    for text in ([texts] if isinstance(texts, str) else texts)
-                )
-                for answer, texts in (aliases or {}).items()
-            }
+        self._aliases = _mapped(aliases or {}) if self._others is None else {}
 
     def read(self, row: Row, fields: Mapping[str, str], group: str) -> Read:
         """The example of a row, see `Answers.read`."""
@@ -132,7 +126,8 @@ class TextAnswers(Answers):
     def joined(self, same: Sequence[Read]) -> Read:
         """One example for rows of the same text: what each calls right is right.
 
-        The answer of most rows comes first. A hash orders what as many say, never the rows' order.
+        The answer of most rows comes first. A hash orders what as many say, and content says whose
+        fields are kept, never the rows' order.
 
         Args:
             same: What `read` gave for the rows.
@@ -140,7 +135,7 @@ class TextAnswers(Answers):
         votes = Counter(label for each in same for label in each.labels)
         labels = sorted(votes, key=lambda label: (-votes[label], sha256(label.encode()).digest()))
         aliases = {alias for each in same for alias in each.example.aliases}
-        first = min(same, key=lambda each: sha256(each.example.group.encode()).digest())
+        first = min(same, key=_place)
         given = first.example
         return self._example(
             first.place, tuple(labels), given.fields, given.group, tuple(sorted(aliases))
@@ -170,11 +165,23 @@ class TextAnswers(Answers):
         return self.made(place, labels, example)
 
     def notes(self, rows: Sequence[Row], read: Sequence[Read]) -> list[str]:
-        """Labels that are no texts, and aliases of answers that no row has."""
+        """Labels that are no texts, and aliases that no row has use for or no answer can be."""
         notes = []
         met = {text for each in read for text in each.labels}
         if unused := [text for text in self._aliases if text not in met]:
             notes.append(f"aliases without a row: of {listed(unused)}")
+        ended = [
+            (text, each.place)
+            for each in read
+            for text in each.example.aliases
+            if self.template.ends_within(text)
+        ]
+        if ended:
+            count, (text, place) = len({text for text, _ in ended}), ended[0]
+            notes.append(
+                f"{count} alias{'es' * (count != 1)} that no answer can be, since the template "
+                f"ends answers at {self.template.end!r}: such as {brief(text)} ({place})"
+            )
         written = [
             each
             for row, each in zip(rows, read, strict=True)
@@ -193,9 +200,50 @@ class TextAnswers(Answers):
         if self._others is None:
             return ()
         value = value_in(row, self._others, row.place)
-        if value is None or (isinstance(value, (list, tuple)) and not value):
+        # An empty cell is how a table says that there is none.
+        value = value.strip() if isinstance(value, str) else value
+        if value is None or (isinstance(value, (str, list, tuple)) and not value):
             return ()
-        return texts_in(row, self._others, row.place)
+        texts = texts_in(row, self._others, row.place)
+        if not all(text.strip() for text in texts):
+            raise FieldError(
+                f"{row.place}: the field '{self._others}' lists an empty text, and no empty answer "
+                "counts as right: expected texts"
+            )
+        return texts
+
+
+def _place(each: Read) -> tuple[bytes, str]:
+    """What rows of the same text are put in order by: a hash of the group, then all content."""
+    content = json.dumps(content_of(each.example), sort_keys=True)
+    return sha256(each.example.group.encode()).digest(), content
+
+
+def _mapped(aliases: Mapping[Any, Any]) -> dict[str, tuple[str, ...]]:
+    """The other texts of each answer that a mapping gives.
+
+    Raises:
+        TaskError: It is none, or gives something else than texts.
+    """
+    if not isinstance(aliases, Mapping):
+        raise TaskError(
+            f"aliases are {brief(aliases)}: expected {{ANSWER: TEXTS}}, or {{'field': NAME}}"
+        )
+    found = {}
+    for answer, given in aliases.items():
+        key, texts = stated(answer, "aliases"), [given] if isinstance(given, str) else given
+        if not isinstance(texts, (list, tuple)):
+            raise TaskError(
+                f"the aliases of {shown(key)} are {brief(given)}: expected a text, or a list of "
+                "texts"
+            )
+        found[key] = tuple(stated(text, "aliases") for text in texts)
+        if not all(text.strip() for text in found[key]):
+            raise TaskError(
+                f"an alias of {shown(key)} is empty, and no empty answer counts as right: expected "
+                "text"
+            )
+    return found
 
 
 def field_of(given: object) -> str | None:

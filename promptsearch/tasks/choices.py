@@ -99,7 +99,8 @@ class OwnLabels(Choices):
         rows: All rows.
 
     Raises:
-        TaskError: There are fewer than two values, or more than `MOST_LABELS`.
+        TaskError: There are fewer than two values, or more than `MOST_LABELS`, or one value has two
+            spellings.
     """
 
     def __init__(self, template: Template, field: str, rows: Sequence[Row]) -> None:
@@ -113,6 +114,14 @@ class OwnLabels(Choices):
                 f"answers to choose from; leave 'answers' out where the label is free text. They "
                 f"are {listed(met)}"
             )
+        spelled: dict[str, str] = {}
+        for text in met:
+            if (first := spelled.setdefault(plain_value(text), text)) != text:
+                raise TaskError(
+                    f"the field '{field}' has one value in two spellings, {shown(first)} and "
+                    f"{shown(text)}, which would be two answers: write one of them, or give "
+                    "'answers' as a mapping with one of them, under which both are found"
+                )
         super().__init__(template, field, {text: text for text in met})
         listing = ", ".join(map(shown, met))
         self.told = (f"the answers are the {len(met)} values of the field '{field}': {listing}",)

@@ -17,6 +17,7 @@ from typing import Any
 
 from promptsearch.errors import TaskError
 from promptsearch.plain.text import Readable, open_file
+from promptsearch.printable import brief
 from promptsearch.tasks.columns import read_arrow, read_parquet
 from promptsearch.tasks.fields import Row
 from promptsearch.tasks.hub import read_hub
@@ -40,7 +41,9 @@ def read_data(data: Mapping[str, Any], folder: Path) -> list[Row]:
     Raises:
         TaskError: The file or data set cannot be read, or has no rows.
     """
-    if "hub" in data:
+    if not (isinstance(data, Mapping) and (data.get("path") or data.get("hub"))):
+        raise no_source(data)
+    if data.get("hub"):
         rows = read_hub(data)
     else:
         path = folder / data["path"]
@@ -54,6 +57,14 @@ def read_data(data: Mapping[str, Any], folder: Path) -> list[Row]:
     if not rows:
         raise TaskError(f"the data are empty: {data.get('path') or data['hub']} has no row")
     return rows
+
+
+def no_source(data: Any) -> TaskError:
+    """The error to raise where data name neither a file nor a data set."""
+    return TaskError(
+        f"the data are {brief(data)}: expected {{'path': FILE}} or {{'hub': 'OWNER/NAME'}}, or one "
+        "of these for each split"
+    )
 
 
 def read_inputs(source: str) -> Iterator[Row]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
-from promptsearch.errors import TaskError
+from promptsearch.errors import TaskError, UnknownName
+from promptsearch.printable import brief
 
 #: The largest exponent of a length, either way: with it any length's power is still a number.
 _PENALTY = 40
@@ -20,17 +24,18 @@ class Decoding:
         tokens: The most tokens of an answer, its end among them; at least 1.
         beams: The number of beams of the search; 1 is greedy decoding.
         length_penalty: The exponent of a hypothesis' length, by which its summed log-probability is
-            divided (Wu et al. 2016, arXiv:1609.08144, eq. 14, in the form of transformers); it
-            matters for more than one beam only.
+            divided (Wu et al. 2016, arXiv:1609.08144, eq. 14, in the form of transformers); only
+            with more than one beam.
         temperature: The number that logits are divided by before a token is drawn; 0 draws nothing
             and takes the most probable token.
         top_p: The probability that the candidates have together from which a token is drawn
-            (Holtzman et al. 2020, arXiv:1904.09751, section 3.1).
+            (Holtzman et al. 2020, arXiv:1904.09751, section 3.1); only with a temperature.
         samples: The number of answers that are drawn for each row; above 1 only with a temperature.
-        seed: The seed of what is drawn; each row has a generator of its own.
+        seed: The seed of what is drawn, only with a temperature; each row has a generator of its
+            own.
 
     Raises:
-        TaskError: A number is out of its range, or beams or samples stand where they mean nothing.
+        TaskError: A number is none, is out of its range, or stands where it means nothing.
     """
 
     tokens: int = 32
@@ -42,6 +47,12 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            value, whole = getattr(self, each.name), isinstance(each.default, int)
+            known = isinstance(value, numbers.Integral if whole else numbers.Real)
+            if isinstance(value, bool) or not known:
+                kind = "a whole number" if whole else "a number"
+                raise TaskError(f"decoding: expected {each.name} to be {kind}, got {brief(value)}")
         for name in ("tokens", "beams", "samples"):
             if getattr(self, name) < 1:
                 raise TaskError(
@@ -63,11 +74,42 @@ class Decoding:
                 f"decoding: {self.samples} samples are all the same without a temperature: "
                 "set one above 0, or take 1 sample"
             )
+        for name in ("top_p", "seed"):
+            if getattr(self, name) != getattr(type(self), name) and not self.temperature:
+                raise TaskError(
+                    f"decoding: nothing is drawn without a temperature, but {name} is "
+                    f"{getattr(self, name)!r}: set a temperature above 0, or leave {name} out"
+                )
+        if self.length_penalty != 1 and self.beams == 1:
+            raise TaskError(
+                f"decoding: a length_penalty compares beams, and {self.length_penalty!r} changes "
+                "nothing with one: take more beams, or leave it out"
+            )
         if self.beams > 1 and self.temperature:
             raise TaskError(
                 f"decoding: {self.beams} beams draw nothing, but the temperature is "
                 f"{self.temperature:g}: expected 1 beam, or a temperature of 0"
             )
+
+    @staticmethod
+    def of(given: Decoding | Mapping[str, Any] | None) -> Decoding:
+        """A way as Python users give it.
+
+        Args:
+            given: The way itself, or its arguments; None for the defaults.
+
+        Raises:
+            UnknownName: There is no such argument.
+            TaskError: There are no arguments in it, or one is wrong.
+        """
+        if given is None or isinstance(given, Decoding):
+            return given or Decoding()
+        if not isinstance(given, Mapping):
+            raise TaskError(f"decoding is {brief(given)}: expected a mapping like {{'tokens': 32}}")
+        names = [each.name for each in fields(Decoding)]
+        if strange := next((name for name in given if name not in names), None):
+            raise UnknownName("option of decoding", str(strange), names)
+        return Decoding(**given)
 
     @property
     def most(self) -> int:

@@ -168,6 +168,13 @@ def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...
             raise TemplateError(
                 f"message {number} of the template: {UnknownName('role', str(role), ROLES)}"
             )
+        try:  # by itself: a brace is not closed by another message
+            list(string.Formatter().parse(content))
+        except ValueError as error:
+            raise TemplateError(
+                f"cannot read message {number} of the template, {brief(content, 200)}: {error}. "
+                "A literal brace is written twice."
+            ) from error
         # Numbers in braces stand for the chat template's marks.
         if numbers := re.findall(r"(?<!{)(?:{{)*{(\d+)}", content):
             raise TemplateError(

@@ -12,6 +12,9 @@ from promptsearch.tasks.examples import Example, Read
 from promptsearch.tasks.fields import Row, listed, shown, text_in, texts_in, value_in
 from promptsearch.tasks.template import Template
 
+#: The most digits of a text that is read as a place.
+_DIGITS = 9
+
 
 class Options(Answers):
     """Labels that point to one of the row's own answers to choose from, by place or by text.
@@ -38,7 +41,9 @@ class Options(Answers):
             text in map(in_words, self._answers(row))
             for text, row in zip(texts, written, strict=True)
         )
-        self._in_digits = not named and all(text.isdecimal() for text in texts)
+        self._in_digits = not named and all(
+            text.isdecimal() and len(text) <= _DIGITS for text in texts
+        )
 
     def read(self, row: Row, fields: Mapping[str, str], group: str) -> Read:
         """The example of a row, see `Answers.read`."""
@@ -68,8 +73,8 @@ class Options(Answers):
             if 0 <= number < len(answers):
                 return number
             raise FieldError(
-                f"{row.place}: the label {text} is no place among the row's {len(answers)} answers "
-                f"in '{self._options}': expected 0 to {len(answers) - 1}"
+                f"{row.place}: the label {shown(text)} is no place among the row's {len(answers)} "
+                f"answers in '{self._options}': expected 0 to {len(answers) - 1}"
             )
         words = [in_words(each) for each in answers]
         if in_words(text) in words:
@@ -112,4 +117,6 @@ def _whole(value: Any) -> bool:
     """Whether a value is a whole number, and no truth value."""
     if isinstance(value, (bool, str)) or type(value).__name__ in ("bool", "bool_"):
         return False
+    if isinstance(value, numbers.Integral):  # which may be too large for a float
+        return True
     return isinstance(value, numbers.Real) and float(value).is_integer()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from promptsearch.errors import FieldError, TaskError
+from promptsearch.printable import brief
 from promptsearch.tasks.answers import Answers, TextAnswers, field_of
 from promptsearch.tasks.choices import Choices, OwnLabels, classes_in
 from promptsearch.tasks.drawing import WHOLE
@@ -49,8 +50,10 @@ def make_answers(
         raise TaskError("references belong to text answers; this task has answers to choose from")
     if answers == "labels":
         return OwnLabels(template, field, rows)
-    if isinstance(answers, str):
-        raise TaskError(f"answers are {answers!r}: expected a mapping, or 'labels'")
+    if not isinstance(answers, Mapping):
+        raise TaskError(
+            f"answers are {brief(answers)}: expected a mapping of labels to answers, or 'labels'"
+        )
     options = field_of(answers)
     if options is not None:
         return Options(template, field, rows, options)

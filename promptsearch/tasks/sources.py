@@ -17,8 +17,9 @@ from typing import Any, TypeAlias
 
 from promptsearch.errors import FieldError, TaskError, UnknownName
 from promptsearch.plain.names import NAME, as_name
+from promptsearch.printable import brief
 from promptsearch.tasks.answers import stated
-from promptsearch.tasks.data import read_data
+from promptsearch.tasks.data import no_source, read_data
 from promptsearch.tasks.drawing import WHOLE
 from promptsearch.tasks.fields import Row, listed, text_in, value_in
 from promptsearch.tasks.splits import SPLITS
@@ -28,6 +29,8 @@ Sources: TypeAlias = dict[str, list[Row]]
 
 #: The most tasks that one key `each` makes, and the most names that a message lists.
 MOST_TASKS, _LISTED = 1_000, 20
+#: What a row in Python is, for messages.
+_ROW = "a mapping of fields, as df.to_dict('records') gives for each row of a pandas DataFrame"
 
 
 def read_sources(data: Mapping[str, Any], folder: Path) -> tuple[Sources, list[str]]:
@@ -43,6 +46,8 @@ def read_sources(data: Mapping[str, Any], folder: Path) -> tuple[Sources, list[s
     Raises:
         TaskError: A source cannot be read, is empty, or no row has a value that is named.
     """
+    if not isinstance(data, Mapping):
+        raise no_source(data)
     given = {split: data[split] for split in SPLITS if data.get(split) is not None}
     column = data.get("column")
     if column is None and not given:
@@ -80,7 +85,7 @@ def placed(
 
     Raises:
         UnknownName: There is no such split.
-        TaskError: There is no row.
+        TaskError: There is no row, or something else than rows.
     """
     sources = rows if isinstance(rows, Mapping) else {WHOLE: rows}
     found: Sources = {}
@@ -88,13 +93,22 @@ def placed(
         if name not in (WHOLE, *SPLITS):
             raise UnknownName("split", name, SPLITS)
         what = "the data" if name == WHOLE else f"the {name} data"
+        if not isinstance(some, Iterable):
+            raise TaskError(f"{what} are {brief(some)}: expected rows, each {_ROW}")
         found[name] = [
-            row if isinstance(row, Row) else Row(row, f"row {number} of {what}")
-            for number, row in enumerate(some, start=1)
+            _placed(row, f"row {number} of {what}") for number, row in enumerate(some, start=1)
         ]
         if not found[name]:
             raise TaskError(f"{what} are empty: expected at least one row for each split")
     return found
+
+
+def _placed(row: Any, place: str) -> Row:
+    if isinstance(row, Row):
+        return row
+    if not hasattr(row, "keys"):  # as dict() asks: a mapping, or a row of another library
+        raise TaskError(f"{place} is {brief(row)}: expected {_ROW}")
+    return Row(row, place)
 
 
 def name_of(data: Mapping[str, Any]) -> str:

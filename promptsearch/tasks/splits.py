@@ -68,6 +68,11 @@ def sizes_of(given: Mapping[str, Any], official: Sequence[str], task: str) -> di
         TaskError: A size is below 1 or no whole number, or missing where the split has no source of
             its own.
     """
+    if not isinstance(given, Mapping):
+        raise TaskError(
+            f"task '{task}': the splits are {brief(given)}: expected the number of examples of "
+            "each, such as {'search': 512, 'select': 256, 'test': 1000}"
+        )
     for name in given:
         if name not in SPLITS:
             raise UnknownName("split", name, SPLITS)

@@ -10,13 +10,14 @@ from typing import Any, Literal
 import yaml
 
 from promptsearch.errors import FieldError, TaskError, UnknownName
-from promptsearch.tasks.answered import generated
+from promptsearch.tasks.answered import as_if_answered
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.drawing import WHOLE, Drawing, draw_up
 from promptsearch.tasks.examples import Example as Example
 from promptsearch.tasks.joining import joined
 from promptsearch.tasks.lm_eval.rows import read_lm_eval
-from promptsearch.tasks.metrics import METRICS, find_metric, named
+from promptsearch.tasks.metrics import METRICS, find_metric
+from promptsearch.tasks.metrics.asked import Given, asked_metrics, with_metric
 from promptsearch.tasks.metrics.measured import check_metric
 from promptsearch.tasks.metrics.metric import Metric
 from promptsearch.tasks.normalise import NORMALISES, Normalise
@@ -87,13 +88,6 @@ class Task:
         """Whether each example has answers of its own to choose from."""
         return self.options is not None
 
-    @property
-    def most_choices(self) -> int | None:
-        """The number of answers to choose from, the largest of rows; None for text answers."""
-        if not self.options_by_row:
-            return None if self.choices is None else len(self.choices)
-        return max(len(e.options or ()) for split in self.splits.values() for e in split.examples)
-
     def drawn(self, seed: int) -> Task:
         """The task with search and select examples of a seed's own, from all that test leaves.
 
@@ -123,8 +117,8 @@ class Task:
         identity: str | None = None,
         normalise: Normalise = "none",
         decoding: Decoding | Mapping[str, Any] | None = None,
-        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
-        metrics: Sequence[str | Mapping[str, Mapping[str, Any] | None]] = (),
+        metric: Given | None = None,
+        metrics: Sequence[Given] = (),
         name: str = "task",
     ) -> Task:
         """A task from rows of data.
@@ -160,7 +154,9 @@ class Task:
             name: The task's name.
 
         Raises:
-            TaskError: A field or an answer is missing or has no text, or there is too little data.
+            TaskError: A field or an answer is missing or has no text, there is too little data, or
+                an argument is of another kind.
+            UnknownName: There is no such split, metric, length to normalise by or way of decoding.
             TemplateError: The template cannot be read.
         """
         parsed = Template.parse(template)
@@ -183,7 +179,7 @@ class Task:
         parts, more = drawing.splits()
         if metric is None:
             metric = "accuracy" if meant.choices or meant.options else "exact_match"
-        main, options = _named(metric, metrics)
+        main, options = asked_metrics(metric, metrics)
         task = Task(
             name,
             parsed,
@@ -193,7 +189,7 @@ class Task:
             (*meant.told, *notes, *told, *more),
             options=meant.options,
             normalise=normalise,
-            decoding=decoding if isinstance(decoding, Decoding) else Decoding(**(decoding or {})),
+            decoding=Decoding.of(decoding),
             metrics=options,
             drawing=drawing,
         )
@@ -211,30 +207,43 @@ class Task:
                 f"task '{self.name}': 'normalise' compares answers to choose from, and this task's "
                 "are texts: leave it out"
             )
-        tested = self.splits["test"].examples if self.kind == "text" else ()
-        right = generated(tested, [example.answer for example in tested])
         for name, measure in self.measures.items():
-            # One of the study's author that fails costs its own number, never the study.
-            check_metric(measure, self.most_choices, right if name in METRICS else ())
-            if self.options_by_row and name in ("balanced_accuracy", "f1"):
-                raise TaskError(
-                    f"task '{self.name}': the metric '{name}' is about classes, but the answers "
-                    "of rows have only their places in common: take accuracy"
-                )
+            self.check_metric(name, measure)
+
+    def check_metric(self, name: str, metric: Metric) -> None:
+        """See that a metric fits the answers, and works on rows of the test split.
+
+        Args:
+            name: Its name in study files.
+            metric: The metric.
+
+        Raises:
+            TaskError: It does not.
+        """
+        # One of texts that the study's author wrote costs its own number if it fails, never the
+        # study; of choices, where a function will do, a slip is told at once.
+        tried = name in METRICS or self.kind == "choices"
+        rows = as_if_answered(self.splits["test"].examples, self.choices) if tried else ()
+        check_metric(metric, self.kind, rows)
+        if self.options_by_row and name in ("balanced_accuracy", "f1"):
+            raise TaskError(
+                f"task '{self.name}': the metric '{name}' is about classes, but the answers "
+                "of rows have only their places in common: take accuracy"
+            )
 
     @staticmethod
     def load(
         source: str | Mapping[str, Any],
         folder: Path | None = None,
         *,
-        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
+        metric: Given | None = None,
     ) -> Task:
         """A built-in task by name, or a task as a study file describes it.
 
         Args:
             source: The name, or the mapping under the key `task` of a study file.
             folder: The folder to which relative data paths are relative; left out: the current one.
-            metric: The metric to use instead of the task's own.
+            metric: The metric to use instead of the task's own; it may be one of its further ones.
 
         Raises:
             UnknownName: No built-in task has the name.
@@ -254,14 +263,14 @@ class Task:
         source: str | Mapping[str, Any],
         folder: Path | None = None,
         *,
-        metric: str | Mapping[str, Mapping[str, Any] | None] | None = None,
+        metric: Given | None = None,
     ) -> list[Task]:
         """A task, or with the key `each` one of every value of a field, called `NAME-VALUE`.
 
         Args:
             source: See `load`, like the other arguments.
             folder: The folder to which relative data paths are relative.
-            metric: The metric to use instead of the task's own.
+            metric: The metric to use instead of the task's own; it may be one of its further ones.
 
         Raises:
             UnknownName: No built-in task has the name, or no row a field or value of `where`.
@@ -273,16 +282,16 @@ class Task:
             folder = path.parent
         given = {key: value for key, value in source.items() if value is not None}
         given.pop("description", None)
-        if metric:
-            given["metric"] = metric
+        given = with_metric(given, metric)
         if (asked := given.pop("lm_eval", None)) is not None:
             theirs = read_lm_eval(asked, folder or Path())
-            task = _from_sources(theirs.rows, {"name": theirs.name, **theirs.keys, **given})
+            keys = with_metric(theirs.keys, given.get("metric"))
+            task = _from_sources(theirs.rows, {"name": theirs.name, **keys, **given})
             return [replace(task, notes=(*theirs.notes, *task.notes))]
-        data, where, each = given.pop("data"), given.pop("where", {}), given.pop("each", None)
-        join = given.pop("join", {})
-        given.setdefault("name", name_of(data))
+        data, where = given.pop("data", None), given.pop("where", {})
+        each, join = given.pop("each", None), given.pop("join", {})
         sources, notes = read_sources(data, folder or Path())
+        given.setdefault("name", name_of(data))
         if join:
             sources = {source: joined(some, join) for source, some in sources.items()}
         if where:
@@ -324,17 +333,3 @@ def builtin_task(name: str) -> Path:
     if name not in known:
         raise UnknownName("task", name, known)
     return _BUILTIN / f"{name}.yaml"
-
-
-def _named(
-    metric: str | Mapping[str, Mapping[str, Any] | None],
-    metrics: Sequence[str | Mapping[str, Mapping[str, Any] | None]],
-) -> tuple[str, dict[str, Mapping[str, Any]]]:
-    """The name of the main metric, and the options of all that have any or are no main one."""
-    main, options = named(metric)
-    found: dict[str, Mapping[str, Any]] = {main: options} if options else {}
-    for name, given in map(named, metrics):
-        if name == main or name in found:
-            raise TaskError(f"the metric '{name}' is asked for twice: expected each name once")
-        found[name] = given
-    return main, found

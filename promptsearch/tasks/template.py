@@ -145,6 +145,10 @@ class Template:
             return self
         return replace(self, end="", end_token="", behind=(braces(self.end),))
 
+    def ends_within(self, answer: str) -> bool:
+        """Whether the text that ends answers begins within this one, so that it would end there."""
+        return bool(self.end) and (answer + self.end).index(self.end) < len(answer)
+
     def around(self, answer: Content, slots: Sequence[Content]) -> list[Content]:
         """The contents of the slots with the answer among them, in the order of the row.
 

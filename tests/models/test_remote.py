@@ -42,6 +42,8 @@ from promptsearch.search.objective import Objective
 from promptsearch.study.config import load_config, parse_config
 from promptsearch.study.forecast import forecast
 from promptsearch.study.prepare import prepare
+from promptsearch.tasks.task import Example, Split
+from promptsearch.tasks.template import Template
 from promptsearch.testing.server import Reply, Server, completion
 from promptsearch.testing.serving import POOL, served_study, with_model
 from promptsearch.testing.tiny import tiny_model
@@ -211,6 +213,27 @@ def test_a_server_that_only_writes_must_come_to_the_end(tiny):
             key = example.fields["text"].split()[1]
             expected = right.get(key, 0) if end else float(key in ("0", "1", "2"))
             assert metric == expected
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", None])
+def test_an_answer_that_the_server_ends_is_at_its_end(reason):
+    """A server that does not say so wrote fewer tokens than it was asked for, or as many."""
+    said = {"0": " Paris", "1": "paris", "2": " Pari", "3": " Parisian", "4": " Paris\nThe"}
+    tokens = {"1": 99}
+
+    def write(path, content):
+        key = next((key for key in said if f"capital {key}" in content["prompt"]), "0")
+        written = completion(said[key], 9, tokens.get(key, 1))
+        written["choices"][0]["finish_reason"] = reason
+        return Reply(written)
+
+    template = Template.parse("{text} {prompt} is {answer}\n").bind(2)
+    examples = [Example(i, {"text": f"capital {i}"}, " Paris", None) for i in range(5)]
+    with Server(write) as server:
+        scorer = ServedScorer(model(server), template, Split("search", tuple(examples)), None)
+        scores = scorer.score([TextPrompt("x")], np.arange(5))
+    ended = {"stop": [1, 1], "length": [0, 0], None: [1, 0]}[reason]
+    assert scores.metric[0].tolist() == [*ended, 0, 0, 1]
 
 
 def test_prices_are_known_beforehand_and_cover_each_request(tiny, few):

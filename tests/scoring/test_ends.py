@@ -178,6 +178,19 @@ def test_an_answer_that_holds_the_end_is_named(llama):
         Engine(llama, task.template.bind(2), task.splits["search"], None)
 
 
+def test_an_alias_that_holds_the_end_is_told():
+    """An answer ends before that text, so it is never like the alias; the loss knows no alias."""
+    aliases = {"good": ["fine", "very\nfine"], "Paris": ["a\nb", "very\nfine"]}
+    task = tiny_task("{prompt} {text} It was {answer}\n", None, aliases=aliases)
+    (note,) = (note for note in task.notes if "alias" in note)
+    assert note.startswith(
+        "2 aliases that no answer can be, since the template ends answers at '\\n'"
+    )
+    assert note.endswith("such as ' very\\nfine' (row 1 of the data)")
+    plain = tiny_task("{prompt} {text} It was {answer}", None, aliases=aliases)
+    assert not any("alias" in note for note in plain.notes)
+
+
 def test_answers_to_choose_from_have_no_end(llama):
     with pytest.raises(TemplateError, match=r"has '\\n' behind {answer}, .* which have no end"):
         tiny_engine(llama, "{prompt} {text} It was {answer}\n")

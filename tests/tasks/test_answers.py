@@ -142,6 +142,27 @@ def test_a_field_holds_aliases_of_its_row():
         make(rows, aliases={"field": "other"})
 
 
+@pytest.mark.parametrize("template", [TEMPLATE, "{prompt} {text} is{answer}"])
+def test_an_empty_cell_holds_no_alias(tmp_path, template):
+    cells = ["a,one,uno", "b,two,", "c,three,  "]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label,also", *cells]))
+    given = {"template": template, "label": "label", "aliases": {"field": "also"}}
+    task = Task.load({**given, "data": {"path": "a.csv"}, "splits": ONE_EACH}, tmp_path)
+    space = " " if " {answer}" in template else ""
+    assert {t: e.aliases for t, e in by_text(task).items()} == {
+        "a": (space + "uno",)
+    } | dict.fromkeys("bc", ())
+
+
+def test_empty_aliases_that_are_written_down_are_refused():
+    with pytest.raises(TaskError, match="^row 1 of the data: the field 'also' lists an empty text"):
+        make(three("one", also=["uno", " "]), aliases={"field": "also"})
+    with pytest.raises(TaskError, match="an alias of one is empty"):
+        make(three("one"), aliases={"one": ["uno", ""]})
+    with pytest.raises(TaskError, match="an alias of one is empty"):
+        make(three("one"), aliases={"one": " "})
+
+
 def test_a_mapping_may_be_about_an_answer_called_field():
     task = make(three("field"), aliases={"field": ["meadow"]})
     assert by_text(task)["a"].aliases == (" meadow",)
@@ -171,6 +192,16 @@ def test_too_many_values_of_a_label_are_refused_with_the_list():
         make([{**row, "label": "x"} for row in rows], answers="labels")
     with pytest.raises(TaskError, match="^row 1 of the data: the field 'label' is empty"):
         make([{"text": "x", "label": ""}, *rows[:3]], answers="labels")
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("True", "TRUE"), (True, "True")])
+def test_one_value_of_a_label_in_two_spellings_is_refused(one, other):
+    rows = [{"text": str(i), "label": label} for i, label in enumerate([one, other, "x"])]
+    with pytest.raises(TaskError, match="'label' has one value in two spellings, ") as refused:
+        make(rows, answers="labels")
+    assert all(text_of(label) in str(refused.value) for label in (one, other))
+    mapped = by_text(make(rows, answers={text_of(one): "yes", "x": "no"}))
+    assert [mapped[text].answer for text in "012"] == [" yes", " yes", " no"]
 
 
 # Classes of the Hub.
@@ -264,7 +295,7 @@ def test_the_right_option_is_given_by_place_or_by_text(label):
     assert example.choice == 2 and example.answer == " a dark blue"
     assert example.options == (" red", " green", " a dark blue")
     assert task.choices is None and task.options_by_row and task.kind == "choices"
-    assert task.metric == "accuracy" and task.most_choices == 3
+    assert task.metric == "accuracy"
 
 
 def test_digits_are_places_where_they_are_no_options():
@@ -281,6 +312,8 @@ def test_digits_are_places_where_they_are_no_options():
     [
         (3, OPTIONS, "the label 3 is no place among the row's 3 answers .* expected 0 to 2"),
         (-1, OPTIONS, "the label -1 is no place"),
+        (10**400, OPTIONS, r"the label 10{56}\.\.\. is no place"),
+        ("9" * 5000, OPTIONS, "the label 9{57}... is none of the row's answers"),
         ("blue", OPTIONS, "the label blue is none of the row's answers .*red, green"),
         ("", OPTIONS, "the field 'label' is empty"),
         (True, OPTIONS, "the label true is none"),
@@ -292,7 +325,7 @@ def test_digits_are_places_where_they_are_no_options():
         (0, ["red", 5], "number 2 in the list 'options' is no text: 5"),
         (0, None, "the field 'options' has no value"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_wrong_options_are_named_with_their_row(label, given, reason):
     with pytest.raises(TaskError, match=f"^row 4 of the data: {reason}"):

@@ -283,6 +283,29 @@ def test_rows_of_text_have_an_end_and_several_answers(folder):
     )
 
 
+def test_the_metric_of_a_study_may_be_a_further_one_of_the_task(folder):
+    metrics = "metric_list: [{metric: exact_match}, {metric: bleu}, {metric: chrf}]\n"
+    asked = {"lm_eval": put(folder, TASKS["text with a prefix"] + metrics)}
+    task = Task.load(asked, folder, metric="bleu")
+    assert list(task.measures) == ["bleu", "chrf"]
+    assert list(Task.load({**asked, "metric": "bleu"}, folder).measures) == ["bleu", "chrf"]
+    with pytest.raises(TaskError, match="'bleu' is asked for twice"):
+        Task.load({**asked, "metric": "bleu", "metrics": ["bleu"]}, folder)
+
+
+def test_what_does_nothing_where_answers_are_generated_is_left_out(folder):
+    written = "generation_kwargs: {until: ., max_gen_toks: 5, top_p: 0.9, length_penalty: 2.0"
+    for more, expected in (
+        ("do_sample: false, temperature: 0.5", {}),
+        ("temperature: 0.5", {"temperature": 0.5, "top_p": 0.9}),
+        ("num_beams: 3", {"beams": 3, "length_penalty": 2.0}),
+    ):
+        kwargs = 'generation_kwargs: {until: ".", max_gen_toks: 5'
+        text = TASKS["text with a prefix"].replace(kwargs, f"{written}, {more}")
+        task = read_lm_eval(put(folder, text), folder)
+        assert task.keys["decoding"] == {"tokens": 5, **expected}
+
+
 def test_what_is_missing_is_drawn_from_what_is_there(folder):
     text = TASKS["fixed choices"]
     two = read_lm_eval(put(folder, text.replace("test_split: test\n", "")), folder)

@@ -430,3 +430,16 @@ def test_a_value_that_a_split_lacks_is_named(tmp_path):
         Task.load_each({**source, "each": "r"}, tmp_path)
     (task,) = Task.load_each({**source, "each": "r", "where": {"r": "a"}}, tmp_path)
     assert task.name == "search-a" and len(task.splits["test"]) == 3
+
+
+# Rows that a field calls the same.
+
+
+@pytest.mark.parametrize("answers", [None, "labels"])
+def test_whose_fields_are_kept_of_the_same_rows_is_no_matter_of_their_order(answers):
+    data = [
+        {"text": f"{way} {i}", "label": f"l{i % 2}", "id": i} for i in range(9) for way in "abcd"
+    ]
+    sizes = dict.fromkeys(SPLITS, 3)
+    found = [make(some, sizes, answers=answers, identity="id") for some in (data, data[::-1])]
+    assert texts(found[0]) == texts(found[1]) and hashes(found[0]) == hashes(found[1])

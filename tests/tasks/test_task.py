@@ -3,6 +3,7 @@
 import json
 import sys
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,6 +103,19 @@ def test_text_answers_have_aliases():
         ),
         ({"metric": "exact_match"}, "is for text answers"),
         ({"metric": "no_module:function"}, "cannot be loaded"),
+        ({"data": pd.DataFrame(rows())}, r"row 1 of the data is 'text': .*df.to_dict\('records"),
+        ({"data": [("a", 0)]}, r"row 1 of the data is \('a', 0\): expected a mapping of fields"),
+        ({"data": ["a"]}, "row 1 of the data is 'a': expected a mapping of fields"),
+        ({"data": [*rows(), None]}, "row 21 of the data is None: expected a mapping of fields"),
+        ({"data": {"search": rows(), "test": None}}, "the test data are None: expected rows, each"),
+        ({"answers": ["bad", "good"]}, r"answers are \['bad', 'good'\]: expected a mapping"),
+        ({"answers": "label"}, "answers are 'label': expected a mapping of labels to answers, or"),
+        ({"splits": [1, 2, 3]}, r"the splits are \[1, 2, 3\]: expected the number of examples of"),
+        ({"answers": None, "decoding": {"tokens": "3"}}, "tokens to be a whole number, got '3'"),
+        ({"answers": None, "decoding": 3}, "decoding is 3: expected a mapping"),
+        ({"answers": None, "aliases": {"a": 5}}, "the aliases of a are 5: expected a text, or a"),
+        ({"answers": None, "aliases": {"a": None}}, "the aliases of a are None: expected a text"),
+        ({"answers": None, "aliases": ["a"]}, r"aliases are \['a'\]: expected"),
     ],
 )
 def test_wrong_tasks_are_named(changes, complaint):
@@ -114,6 +128,8 @@ def test_unknown_names_are_answered_with_a_suggestion():
         make(splits={"serch": 4, "select": 2, "test": 3})
     with pytest.raises(UnknownName, match="Did you mean 'accuracy'"):
         make(metric="acuracy")
+    with pytest.raises(UnknownName, match="option of decoding 'token'. Did you mean 'tokens'"):
+        make(answers=None, decoding={"token": 3})
     with pytest.raises(UnknownName, match="Did you mean 'capitals'"):
         Task.load("capitls")
     with pytest.raises(TemplateError):
@@ -122,8 +138,6 @@ def test_unknown_names_are_answered_with_a_suggestion():
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 def test_the_same_task_from_every_kind_of_file(tmp_path, kind):
-    import pandas as pd
-
     path = tmp_path / f"data.{kind}"
     table = pd.DataFrame(rows())
     if kind == "jsonl":
@@ -158,6 +172,9 @@ def test_a_metric_of_text_is_tried_on_the_right_answers_before_anything_is_score
     Task.from_rows(
         rows, template="{prompt} {text}{answer}", label="label", splits=splits, metrics=[judge]
     )
+    assert list(make(metrics=[judge]).measures) == ["accuracy", "judge"]
+    with pytest.raises(UnknownName, match="unknown field 'txt'. Did you mean 'text'"):
+        make(metrics=[{"judge": {"question": "Is {output} right for {txt}?"}}])
 
 
 def test_metrics_are_named_with_their_options_and_each_name_once():
@@ -177,8 +194,24 @@ def test_metrics_are_named_with_their_options_and_each_name_once():
         make(data, answers=None, metrics=["f1"])
 
 
+def test_the_metric_of_a_study_may_be_one_that_the_task_reports_beside_its_own(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"t{i},w{i}\n" for i in range(9)))
+    given = {"data": {"path": "a.csv"}, "template": TEMPLATE, "label": "label", "splits": SIZES}
+    given["metrics"] = ["prefix_match", {"token_f1": {"lowercase": True}}, "bleu"]
+    for metric, case in (("token_f1", "lc"), ({"token_f1": {"lowercase": False}}, "mixed")):
+        task = Task.load(given, tmp_path, metric=metric)
+        assert list(task.measures) == ["token_f1", "prefix_match", "bleu"]
+        assert task.metric == "token_f1"
+        assert f"case:{case}" in task.measures["token_f1"].signature
+    with pytest.raises(TaskError, match="'bleu' is asked for twice"):
+        Task.load({**given, "metric": "bleu"}, tmp_path)
+
+
 def test_broken_files_are_named(tmp_path):
     given = {"template": TEMPLATE, "label": "label", "splits": SIZES}
+    for data in ({}, None, {"path": None}, "a.csv", {"search": "a.csv"}):
+        with pytest.raises(TaskError, match="the data are .*: expected {'path': FILE} or {'hub'"):
+            Task.load({**given, "data": data}, tmp_path)
     with pytest.raises(TaskError, match="does not exist"):
         Task.load({**given, "data": {"path": "missing.jsonl"}}, tmp_path)
     (tmp_path / "a.jsonl").write_text('{"text": "x", "label": 1}\n{"text": \n')

@@ -57,6 +57,19 @@ def test_wrong_templates_are_named(text, complaint):
         Template.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "number"),
+    [
+        ("{text} {", "} {prompt} {answer}", 1),
+        ("{text}", "{prompt} }{answer}{", 2),
+        ("{te", "xt} {prompt} {answer}", 1),
+    ],
+)
+def test_a_brace_is_closed_in_its_own_message(first, last, number):
+    with pytest.raises(TemplateError, match=f"cannot read message {number} of the template"):
+        Template.parse([{"user": first}, {"assistant": last}])
+
+
 def test_more_texts_than_slots_are_refused():
     with pytest.raises(TemplateError, match="2 pieces.*has 1 slots"):
         Template.parse("{prompt} {answer}").slot_texts(["a", "b"])

@@ -62,6 +62,14 @@ class Completion:
     tokens_out: int
     ended: bool | None = field(default=None, compare=False)
 
+    def came_to_end(self, most: int) -> bool:
+        """Whether the text came to its end; a server that does not say wrote fewer tokens then.
+
+        Args:
+            most: The most tokens that it was asked for.
+        """
+        return self.tokens_out < most if self.ended is None else self.ended
+
 
 @dataclass(frozen=True)
 class Logprobs:

@@ -181,6 +181,10 @@ def _generation(file: TaskFile) -> tuple[str, dict[str, Any]]:
         if (value := given.pop(theirs, plain)) != plain:
             number = _number(file, theirs, value)
             decoding[ours] = int(number) if ours == "beams" else number
+    # Where nothing is drawn, or no beams are compared, these do nothing in the harness either.
+    for ours, needed in (("top_p", "temperature"), ("length_penalty", "beams")):
+        if needed not in decoding:
+            decoding.pop(ours, None)
     if given:
         raise TaskError(
             f"{file.path}: generation_kwargs has the key '{next(iter(given))}', which is not "

@@ -14,10 +14,12 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from promptsearch.errors import TaskError
+from promptsearch.errors import TaskError, UnknownName
 from promptsearch.printable import brief
 from promptsearch.tasks.metrics.metric import Answered, Floats, Metric, signed
 
+#: A field in a question, also one within a field; not a word in two pairs of braces.
+_FIELD = re.compile(r"(?<!\{)\{(\w+(?:\.\w+)*)\}(?!\})")
 _VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
@@ -43,7 +45,7 @@ class Judge(Metric):
 
     Args:
         question: What it is asked, with {output} and any of {reference} and the row's fields in it;
-            it should ask for yes or no.
+            it should ask for yes or no. What stands in two pairs of braces stays as it is.
     """
 
     name = "judge"
@@ -73,6 +75,11 @@ class Judge(Metric):
         self.asked = asked
         return self
 
+    def check(self, rows: Sequence[Answered]) -> None:
+        """Refuse rows that lack a field that the question names."""
+        for row in rows:
+            self.request(row)
+
     def statistics(self, rows: Sequence[Answered]) -> Floats:
         """1 where the model says yes, 0 where it says no."""
         if self.asked is None:
@@ -85,11 +92,18 @@ class Judge(Metric):
 
         Args:
             row: The row.
+
+        Raises:
+            UnknownName: The question names a field that the row does not have.
         """
         given = {**row.fields, "reference": row.references[0], "output": row.output}
-        return re.sub(
-            r"\{(\w+)\}", lambda found: given.get(found.group(1), found.group()), self.question
-        )
+
+        def filled(found: re.Match[str]) -> str:
+            if found[1] not in given:
+                raise UnknownName("field", found[1], given)
+            return given[found[1]]
+
+        return _FIELD.sub(filled, self.question)
 
 
 class Agreement(NamedTuple):

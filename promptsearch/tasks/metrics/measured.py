@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from promptsearch.importing import strangers
 from promptsearch.printable import brief
 from promptsearch.statistics import jackknife
 from promptsearch.tasks.metrics.metric import Answered, Floats, Metric
+
+#: The number of rows of each right answer, and of texts, that a metric is tried on.
+_TRIED = 3
 
 
 @dataclass(frozen=True)
@@ -101,30 +105,34 @@ def measured_over(metric: Metric, drawn: Sequence[Sequence[Answered]]) -> Measur
     return Measured(metric, found[0].score_of(mean.sum(0), len(mean)), mean, draws)
 
 
-def check_metric(metric: Metric, choices: int | None, right: Sequence[Answered] = ()) -> None:
-    """Refuse a metric that does not fit a task, or fails on made-up rows, before any is scored.
+def check_metric(
+    metric: Metric, kind: Literal["choices", "text"], rows: Sequence[Answered]
+) -> None:
+    """Refuse a metric that does not fit a task, or fails on it, before anything is scored.
 
     Args:
-        metric: The metric.
-        choices: The number of answers to choose from; None for text answers.
-        right: Rows of text as if each were answered right, on which it is tried.
+        metric: The metric. It is tried on a few of the rows, unless it needs what may be missing.
+        kind: How the task is answered.
+        rows: All rows of a split as if they had been answered; none to see only what it is for.
 
     Raises:
-        TaskError: The metric is for other answers, or `measured` refuses it.
+        TaskError: The metric is for other answers, refuses the rows, or `measured` refuses it.
     """
-    if metric.answers not in ("any", "text" if choices is None else "choices"):
+    if metric.answers not in ("any", kind):
         raise _of_other_answers(metric)
-    if choices is not None:
-        labels = [place % choices for place in range(12 * choices)]
-        # Two thirds of the predictions are right.
-        predictions = [(label + (place % 3 == 0)) % choices for place, label in enumerate(labels)]
-        half = [
-            [(0.5 * (place == said)) + 0.5 / choices for place in range(choices)]
-            for said in predictions
-        ]
-        measured(metric, choice_rows(labels, predictions, half))
-    elif right and metric.alone:
-        measured(metric, right)
+    if not rows:
+        return
+    with strangers(partial(_failed, metric)):
+        metric.check(rows)
+    if not metric.alone:
+        return
+    met: Counter[int | None] = Counter()
+    few = []
+    # Some of each right answer, since there are scores that a single class does not have.
+    for row in rows:
+        met[row.label] += 1
+        few += [row] if met[row.label] <= _TRIED else []
+    measured(metric, few)
 
 
 def choice_rows(

@@ -65,7 +65,7 @@ class Metric(ABC):
         bounds: The least and the greatest score that there can be.
         mean: Whether the score is the mean over rows of their only statistic.
         alone: Whether it needs no model, program or data that may be missing, so that it can be
-            tried beforehand on the right answers of a test split.
+            tried beforehand on a few rows of a test split.
     """
 
     name: str
@@ -79,6 +79,17 @@ class Metric(ABC):
     def signature(self) -> str:
         """All that the score depends on besides the rows: name, version, options, in one line."""
         return self.name
+
+    def check(self, rows: Sequence[Answered]) -> None:
+        """Refuse rows that cannot be measured whatever is answered, before anything is scored.
+
+        Args:
+            rows: All rows of a split; what stands for their answers says nothing.
+
+        Raises:
+            PromptSearchError: A row lacks what this metric reads in it.
+        """
+        return
 
     @abstractmethod
     def statistics(self, rows: Sequence[Answered]) -> Floats:

@@ -58,11 +58,13 @@ class SlotError(Metric):
         """Says how many values have other forms."""
         return signed(self.name, field=self.field, forms=len(self.forms))
 
+    def check(self, rows: Sequence[Answered]) -> None:
+        """Refuse rows without a record."""
+        self._records(rows)
+
     def statistics(self, rows: Sequence[Answered]) -> Floats:
         """The values missing, those invented, and those of the record."""
-        records = [
-            self._record(row, f" of row {number}") for number, row in enumerate(rows, start=1)
-        ]
+        records = self._records(rows)
         known = sorted({slot for record in records for slot in record})
         found = []
         for row, record in zip(rows, records, strict=True):
@@ -80,6 +82,9 @@ class SlotError(Metric):
         record = self._record(row)
         missing, _ = self._wrong(row.output, record, record)
         return f"left out: {', '.join(f'{s.name}[{s.value}]' for s in missing)}" if missing else ""
+
+    def _records(self, rows: Sequence[Answered]) -> list[list[Slot]]:
+        return [self._record(row, f" of row {number}") for number, row in enumerate(rows, start=1)]
 
     def _record(self, row: Answered, place: str = "") -> list[Slot]:
         """The slots of a row's record.

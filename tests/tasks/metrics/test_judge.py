@@ -5,7 +5,7 @@ import math
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from promptsearch.errors import TaskError
+from promptsearch.errors import TaskError, UnknownName
 from promptsearch.tasks.metrics import find_metric
 from promptsearch.tasks.metrics.judge import agreement
 from promptsearch.tasks.metrics.measured import measured
@@ -36,6 +36,16 @@ def test_it_asks_of_each_row_and_counts_yes():
     # What a text brings in is not filled in again.
     assert fake.asked[1] == "Is {topic} as good as a dog for dogs? {{Yes}} or no."
     assert metric.signature.startswith("judge|model:fake-1|question:")
+
+
+def test_it_asks_about_fields_within_fields_and_refuses_others():
+    row = Answered("a cat", ("une chatte",), {"translation.en": "the cat"})
+    metric = find_metric("judge", {"question": "Is {output} for {translation.en} {{so.so}}?"})
+    assert metric.request(row) == "Is a cat for the cat {{so.so}}?"
+    for name in ("translation.eng", "translation", "refernce"):
+        metric = find_metric("judge", {"question": f"Is {{output}} as {{{name}}}?"})
+        with pytest.raises(UnknownName, match=f"unknown field '{name}'"):
+            metric.check([row])
 
 
 def test_faults_are_named():

@@ -16,6 +16,7 @@ from promptsearch.report import load_results
 from promptsearch.tasks.metrics import find_metric, known_metrics, named
 from promptsearch.tasks.metrics.measured import check_metric, choice_rows, measured
 from promptsearch.tasks.metrics.metric import Answered
+from promptsearch.tasks.task import Task
 
 LABELS, PREDICTIONS = [0, 1, 0, 1, 1, 0], [0, 1, 1, 1, 0, 0]
 
@@ -59,7 +60,7 @@ def test_a_metric_that_gives_no_number_is_named_before_anything_is_scored(
 ) -> None:
     (here / "own.py").write_text(f"def share(labels, predictions):\n    {body}\n")
     with pytest.raises(TaskError, match=complaint):
-        check_metric(find_metric("own:share"), 3)
+        check_metric(find_metric("own:share"), "choices", choice_rows(LABELS, PREDICTIONS))
 
 
 def test_a_metric_that_is_no_function_is_named(here: Path) -> None:
@@ -83,7 +84,65 @@ def test_a_metric_may_give_any_kind_of_number(here: Path) -> None:
             f"import numpy as np\ndef share(labels, predictions): return {found}\n"
         )
         sys.modules.pop("own", None)
-        check_metric(find_metric("own:share"), 2)
+        check_metric(find_metric("own:share"), "choices", choice_rows(LABELS, PREDICTIONS))
+
+
+#: A metric of choices that reads a field, or asks what may be missing.
+COSTLY = """
+import numpy as np
+from promptsearch.tasks.metrics.metric import Metric
+
+class Costly(Metric):
+    name = "costly"
+    answers = "choices"
+    alone = ALONE
+    seen = []
+
+    def statistics(self, rows):
+        self.seen += rows
+        return [[float(row.fields["cost"]) * (row.label == row.prediction)] for row in rows]
+"""
+
+
+def priced(**changes: object) -> Task:
+    rows = [{"text": f"a {i}", "cost": str(i % 7), "label": "yn"[i % 2]} for i in range(120)]
+    given = {"template": "{prompt} {text} for {cost}: {answer}", "label": "label", **changes}
+    splits = {"search": 10, "select": 10, "test": 100}
+    return Task.from_rows(rows, splits=splits, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_metric_of_choices_is_tried_on_a_few_rows_of_each_answer_with_their_fields(
+    here: Path, alone: bool
+) -> None:
+    (here / "own.py").write_text(COSTLY.replace("ALONE", str(alone)))
+    priced(answers="labels", metric="own:Costly")
+    seen = sys.modules["own"].Costly.seen
+    assert len(seen) == (6 if alone else 0)
+    for label in range(2 * alone):
+        own = [row for row in seen if row.label == label]
+        assert [row.prediction == label for row in own] == [True, True, False]
+        assert all(len(row.probabilities) == 2 and row.references == ("ny"[label],) for row in own)
+
+
+def test_a_metric_of_text_is_tried_on_a_few_rows_and_slot_error_looks_at_all_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from promptsearch.tasks.metrics.ter import TER
+
+    sizes = []
+    monkeypatch.setattr(TER, "statistics", lambda self, rows: sizes.append(len(rows)) or [[0, 1]])
+    with pytest.raises(TaskError, match="shape"):
+        priced(metrics=["ter"])
+    assert 2 <= sizes[0] <= 4
+    rows = [{"mr": f"name[{i}]", "label": "x", "id": i} for i in range(21)]
+    given = {"template": "{prompt} {mr}{answer}", "label": "label", "metric": "slot_error"}
+    parts = {"search": rows[:5], "select": rows[5:9], "test": rows[9:]}
+    task = Task.from_rows(parts, identity="id", **given)  # type: ignore[arg-type]
+    last = task.splits["test"].examples[-1].fields
+    next(row for row in rows if row["mr"] == last["mr"])["mr"] = "none"
+    with pytest.raises(TaskError, match="wants records like .* of row 12; got 'none'"):
+        Task.from_rows(parts, identity="id", **given)  # type: ignore[arg-type]
 
 
 def test_what_examples_add_has_the_metric_as_its_mean() -> None:
