@@ -187,7 +187,7 @@ class StudyRecord:
     mixed: tuple[dict[str, str], ...] = ()
     prices: int = 1
     fare: Fare | None = None
-    latest: dict[str, list[str | int]] | None = None
+    latest: dict[str, list[Any]] | None = None
 
     def wants(self, task: str, label: str, seed: int) -> bool:
         """Whether the last call asked for a run."""
