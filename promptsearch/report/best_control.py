@@ -89,7 +89,7 @@ class Against:
         if not told:
             return ""
         line = "; ".join(told)
-        corrected = f", p corrected for the {len(told)} tests" if len(told) > 1 else ""
+        corrected = ", and tested together (Holm)" if len(told) > 1 else ""
         return f"{line[0].upper()}{line[1:]}; all chosen by {self.by}{corrected}. "
 
     def won(self) -> list[str]:

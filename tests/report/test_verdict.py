@@ -181,7 +181,7 @@ def test_searches_are_held_against_the_best_control_and_both_are_chosen_without_
         "vectors, p_tuning is behind it"
     )
     told = found.sentence.split("of those for weights, lora cannot be told from it (+")[1]
-    assert told.endswith("); all chosen by select loss, p corrected for the 3 tests. ")
+    assert told.endswith("); all chosen by select loss, and tested together (Holm). ")
     alone = against([row for row in rows if row.sought == "words"], "select loss", 1.0)
     assert alone.best["words"].adjusted == by.p, "one that was named is corrected for nothing"
     held = {frozenset((t.first, t.second)): t for t in found.tests}
