@@ -27,8 +27,10 @@ from promptsearch.errors import (
     TemplateError,
 )
 from promptsearch.models.remote import ServedModel
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.scores import ExampleIds, Generated, Scores
 from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last, solved_texts
 from promptsearch.scoring.layout import prompt_texts
@@ -42,6 +44,9 @@ from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
+#: The kinds of prompts that a served model scores: the same text before every input, and no numbers
+#: that correct what comes back.
+TAKEN: frozenset[type[Prompt]] = frozenset({HardPrompt, TextPrompt})
 #: The version of this scorer, a part of every cache key: raise it when scores may change.
 _VERSION = 2
 
@@ -123,7 +128,7 @@ class ServedScorer:
 
     def length(self, prompt: Prompt) -> int:
         """The prompt's length in tokens; a word of a pool counts one."""
-        _check_words(prompt)
+        _check_taken(prompt)
         if prompt.length is not None:
             return prompt.length
         texts = prompt_texts(self._template, self._model, prompt)
@@ -304,7 +309,7 @@ class ServedScorer:
 
     def _question(self, prompt: Prompt, e: int) -> Question:
         example = self._split.examples[e]
-        _check_words(prompt)
+        _check_taken(prompt)
         text = self._template.render(
             example.fields, prompt_texts(self._template, self._model, prompt), ""
         )
@@ -338,13 +343,13 @@ class ServedScorer:
                     )
 
 
-def _check_words(prompt: Prompt) -> None:
-    """Refuse a prompt that is no text, or has answer words of its own.
+def _check_taken(prompt: Prompt) -> None:
+    """Refuse a prompt whose kind is not one of `TAKEN`.
 
     Raises:
         PromptError: It is such a prompt.
     """
-    if prompt.trained or prompt.answers is not None:
+    if (kind := type(prompt)) not in TAKEN:
         raise PromptError(
-            f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
+            f"a model behind an endpoint takes HardPrompt or TextPrompt, got a {kind.__name__}"
         )
