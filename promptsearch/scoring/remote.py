@@ -32,7 +32,13 @@ from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.scores import ExampleIds, Generated, Scores
-from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last, solved_texts
+from promptsearch.scoring.answer_ids import (
+    answer_texts,
+    check_beginnings,
+    check_ends,
+    check_last,
+    solved_texts,
+)
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.protocol import Adds
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
@@ -327,20 +333,9 @@ class ServedScorer:
             place = f" of {self._split.name} example {example.id}"
             if not all(answers) or not all(example.references):
                 raise TemplateError(f"an answer{place} is empty: expected text")
-            if self._options and self._choices is None:
-                self._check_apart(answers, place)
-        self._check_apart(self._choices or (), "")
-
-    def _check_apart(self, options: Sequence[str], place: str) -> None:
-        """Refuse answers to choose from of which one can never be the more probable one."""
-        for one in options if self._normalise == "none" else ():
-            for other in options:
-                if one != other and other.startswith(one):
-                    raise TemplateError(
-                        f"the answer {one!r} is the beginning of {other!r}{place}, which can then "
-                        "never be the more probable one: end both, for example with a full stop, "
-                        "take other answers, or normalise scores by length"
-                    )
+            if self._options and self._normalise == "none":
+                texts = {answer: answer for answer in answers}
+                check_beginnings(texts, place if self._choices is None else "")
 
 
 def _check_taken(prompt: Prompt) -> None:
