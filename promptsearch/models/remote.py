@@ -223,6 +223,8 @@ class ServedModel:
         """The number of tokens that a text is charged; estimated from bytes without a tokenizer."""
         return self._vocabulary.count(text)
 
+    count_answer = count  # an answer is sent like any other text
+
     @property
     def cut(self) -> Callable[[str], list[str]] | None:
         """Cuts an answer into the texts of its tokens; None without a tokenizer."""

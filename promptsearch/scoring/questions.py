@@ -67,7 +67,7 @@ class Question(NamedTuple):
         answers = answer_texts(template, example, choices)
         if options_of(example, choices) is None:
             return Question(text, answers, None, end=template.end)
-        lengths = answer_lengths(normalise, template, answers, model.count)
+        lengths = answer_lengths(normalise, template, answers, model.count_answer)
         return Question(text, answers, example.choice, tuple(lengths))
 
 
@@ -126,7 +126,7 @@ def score_questions(
 
 def written_tokens(model: ServedModel, answers: Sequence[str]) -> int:
     """The most tokens that the model may write to give one of these answers."""
-    longest = max(map(model.count, answers))
+    longest = max(map(model.count_answer, answers))
     return longest if model.scores == "first" else longest + _SPARE
 
 

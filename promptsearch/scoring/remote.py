@@ -111,7 +111,7 @@ class ServedScorer:
         )
         self._answer = np.array(
             [
-                written_tokens(model, a) if writes else sum(map(model.count, a))
+                written_tokens(model, a) if writes else sum(map(model.count_answer, a))
                 for a in self._answers
             ]
         )
