@@ -240,7 +240,7 @@ def _low_rank(lm: LanguageModel, generator: torch.Generator) -> Weights:
 
 
 def _answer(lm: LanguageModel, text: str, tokens: int, rng: np.random.Generator) -> str:
-    while lm.count(text) < tokens:
+    while lm.count_answer(text) < tokens:
         text += f" {rng.choice(_WORDS)}"
     return text
 

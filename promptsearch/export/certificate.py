@@ -197,7 +197,7 @@ class Certificate:
         if (options := options_of(example, self.choices)) is None:
             return -float(table.mean())
         if self.normalise != "none":
-            lengths = answer_lengths(self.normalise, self.template, options, lm.count)
+            lengths = answer_lengths(self.normalise, self.template, options, lm.count_answer)
             table = exact(table) / torch.tensor(lengths, dtype=torch.float64)
         losses, _, _ = choice_scores(
             table[None], torch.tensor([example.choice], device=table.device)

@@ -227,7 +227,9 @@ class PromptedModel:
                 # The probabilities of a class's words are added up, see `VerbalizedPrompt`.
                 found.append(own.unflatten(0, (len(told), -1)).logsumexp(-1))
                 continue
-            lengths = answer_lengths(saved.normalise, saved.template, each.choices or (), lm.count)
+            lengths = answer_lengths(
+                saved.normalise, saved.template, each.choices or (), lm.count_answer
+            )
             own = own / torch.tensor(lengths) if set(lengths) - {1} else own
             bias = saved.prompt.parts.bias
             found.append(own if bias is None else own + bias)

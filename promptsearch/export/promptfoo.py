@@ -102,7 +102,7 @@ def _provider(saved: SavedPrompt, lm: TextModel) -> dict[str, Any]:
 def _longest(saved: SavedPrompt, lm: TextModel) -> int:
     """The number of tokens of the longest answer to choose from."""
     options = [saved.choices or example.options or () for example in saved.probe]
-    return max((lm.count(text) for texts in options for text in texts), default=1)
+    return max((lm.count_answer(text) for texts in options for text in texts), default=1)
 
 
 def _transform(saved: SavedPrompt) -> str:

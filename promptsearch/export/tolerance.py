@@ -68,14 +68,14 @@ def scored(
         choices: The task's choices; None where they differ by row, and for text answers.
         normalise: The length by which log-probabilities of answers to choose from are divided.
     """
-    counts = [lm.count(text) for text in answer_texts(template, example, choices)]
+    counts = [lm.count_answer(text) for text in answer_texts(template, example, choices)]
     if (options := options_of(example, choices)) is None:
         # A server is sent no end token, and a masked model's answer has none.
         token = not (template.end or template.behind or lm.served)
         return Scored(max(1, max(counts) + token))
     others = [count for place, count in enumerate(counts) if place != example.choice]
     right = counts[example.choice] if example.choice is not None else 0
-    length = min(answer_lengths(normalise, template, options, lm.count))
+    length = min(answer_lengths(normalise, template, options, lm.count_answer))
     return Scored(max(1, right + max(others, default=0)), True, length)
 
 

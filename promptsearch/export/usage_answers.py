@@ -26,7 +26,7 @@ def by_length(prompt: SavedPrompt, lm: LanguageModel) -> str:
     """
     if prompt.normalise == "none":
         return ""
-    found = answer_lengths(prompt.normalise, prompt.template, _choices(prompt), lm.count)
+    found = answer_lengths(prompt.normalise, prompt.template, _choices(prompt), lm.count_answer)
     return f"sums = [nats / n for nats, n in zip(sums, {found})]  # {prompt.normalise}\n"
 
 

@@ -266,7 +266,7 @@ class LanguageModel:
         begins = self.family.encodes
         return self.encode(text.removeprefix(" " * begins), begins=begins)
 
-    def count(self, text: str) -> int:
+    def count_answer(self, text: str) -> int:
         """The number of tokens in an answer's text."""
         return len(self.encode_answer(text))
 

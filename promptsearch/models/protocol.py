@@ -75,8 +75,8 @@ class TextModel(Protocol):
     def decode(self, ids: Sequence[int], *, begins: bool = False) -> str:
         """The text of ids, which stand behind other text or (`begins`) begin a row."""
 
-    def count(self, text: str) -> int:
-        """The number of tokens that a text is charged."""
+    def count_answer(self, text: str) -> int:
+        """The number of tokens that an answer's text is charged."""
 
     def check(self, *, gradients: bool = False) -> None:
         """Check that texts can be scored by it and, with `gradients`, prompts trained on it."""

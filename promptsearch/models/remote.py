@@ -37,7 +37,7 @@ TOLERANCE = 0.05
 _KINDS = {"url": str, "model": str, "seconds": float, "retries": int, "chat": bool, "parallel": int}
 
 
-class Answered(NamedTuple):
+class AnswerNats(NamedTuple):
     """How probable an answer is.
 
     Args:
@@ -223,6 +223,8 @@ class ServedModel:
         """The number of tokens that a text is charged; estimated from bytes without a tokenizer."""
         return self._vocabulary.count(text)
 
+    count_answer = count  # an answer is sent like any other text
+
     @property
     def cut(self) -> Callable[[str], list[str]] | None:
         """Cuts an answer into the texts of its tokens; None without a tokenizer."""
@@ -268,7 +270,7 @@ class ServedModel:
 
     # Requests.
 
-    def answered(self, wanted: Sequence[tuple[str, str]]) -> list[Answered | EndpointError]:
+    def answered(self, wanted: Sequence[tuple[str, str]]) -> list[AnswerNats | EndpointError]:
         """How probable answers are.
 
         Args:
@@ -282,11 +284,11 @@ class ServedModel:
         """
         echo = self.way.echo or Echo()
 
-        def ask(pair: tuple[str, str]) -> Answered:
+        def ask(pair: tuple[str, str]) -> AnswerNats:
             text, answer = pair
             nats, greedy, tokens = echo.read(self.endpoint, text + answer, answer)
             self._count(tokens)
-            return Answered(nats, greedy)
+            return AnswerNats(nats, greedy)
 
         return self._asking.all("answered", ask, wanted)
 

@@ -17,6 +17,30 @@ _STEP = {ord(mark): 1 if mark in "[{" else -1 for mark in "[]{}"}
 _OTHER = bytes(set(range(256)) - {*_STEP, ord('"')})
 
 
+class Twice(ValueError):
+    """A key stands twice in one object.
+
+    Args:
+        key: The key.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key!r} stands there twice")
+        self.key = key
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of some pairs, as an `object_pairs_hook`.
+
+    Raises:
+        Twice: A key stands there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Twice(next(key for key in found if sum(key == other for other, _ in pairs) > 1))
+    return found
+
+
 def parse_json(content: bytes | str) -> Any:
     """Read JSON.
 
@@ -35,7 +59,7 @@ def parse_json(content: bytes | str) -> Any:
         parse_constant=_refuse,
         parse_float=_float,
         parse_int=_int,
-        object_pairs_hook=_once,
+        object_pairs_hook=once,
     )
 
 
@@ -58,7 +82,7 @@ def read_json(text: str, source: str) -> Any:
             parse_constant=_refuse,
             parse_float=_float,
             parse_int=_digits,
-            object_pairs_hook=_once,
+            object_pairs_hook=once,
         )
     except json.JSONDecodeError as error:
         raise StudyError(f"{source}, line {error.lineno}: this is not JSON: {error.msg}") from error
@@ -104,11 +128,3 @@ def _digits(digits: str) -> int:
     if len(digits) > DIGITS + 1:  # with a sign
         raise ValueError(TOO_LARGE)
     return int(digits)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
-    return found

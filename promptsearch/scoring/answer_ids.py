@@ -9,7 +9,9 @@ what stands behind them is given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 from promptsearch.errors import PromptError, TemplateError
 from promptsearch.models import LanguageModel
@@ -24,6 +26,8 @@ _WHY = (
 )
 #: The ids of an answer, or of what stands in a slot or segment.
 Tokens = tuple[int, ...]
+#: What tells an answer from others: its characters or its ids.
+Spelled = TypeVar("Spelled", str, Tokens)
 
 
 def options_of(example: Example, choices: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -177,6 +181,26 @@ def check_ends(template: Template, split: Split, choices: Sequence[str] | None) 
                     f"{template.end!r}, with which the template ends an answer: end it with "
                     "something else, or leave that out so that the model's end token does"
                 )
+
+
+def check_beginnings(answers: Mapping[Spelled, str], place: str) -> None:
+    """Refuse answers to choose from of which one can never be the more probable one.
+
+    Args:
+        answers: Their texts, by what tells them apart.
+        place: Where they stand, for the message.
+
+    Raises:
+        TemplateError: One is the beginning of another.
+    """
+    # In order, an answer stands right before those that begin with it.
+    for one, other in pairwise(sorted(answers)):
+        if other[: len(one)] == one:
+            raise TemplateError(
+                f"the answer {answers[one]!r} is the beginning of {answers[other]!r}{place}, which "
+                "can then never be the more probable one: end both, for example with a full stop, "
+                "take other answers, or normalise scores by length"
+            )
 
 
 def check_last(template: Template, reader: str, *, decodes: bool = False) -> None:

@@ -84,7 +84,7 @@ def grade_texts(table: Tensor, begins: ExampleIds, computed: int) -> Graded:
     return Graded(sums / counts, metric, None, computed)
 
 
-def padded(table: Tensor, begins: ExampleIds, most: int) -> Tensor:
+def table_of_choices(table: Tensor, begins: ExampleIds, most: int) -> Tensor:
     """The log-probabilities of answers to choose from, example by example.
 
     Args:

@@ -44,6 +44,6 @@ def choice_lengths(
     table = torch.zeros(len(split), most, dtype=torch.float64)
     for row, example in zip(table, split.examples, strict=True):
         options = options_of(example, choices) or ()
-        found = answer_lengths(normalise, template, options, lm.count)
+        found = answer_lengths(normalise, template, options, lm.count_answer)
         row[: len(found)] = torch.tensor(found, dtype=torch.float64)
     return table

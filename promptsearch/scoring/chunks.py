@@ -13,13 +13,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Generated, Scores
-from promptsearch.scoring.protocol import WhiteBox, price_of
+from promptsearch.records.scores import ExampleIds, Scores
+from promptsearch.scoring.protocol import price_of
 from promptsearch.scoring.scorer import SplitScorer
-from promptsearch.scoring.sharing import Prediction
-from promptsearch.scoring.tree import Path
-from promptsearch.tasks.decoding import Decoding
 
 #: The most tokens of a chunk as they are charged, by device. They fill several passes (see
 #: `sharing.PASS_TOKENS`), and take a second or more on a model that is worth it.
@@ -73,16 +69,14 @@ class ChunkedScorer:
 
     def __init__(self, name: str, scorer: SplitScorer, most: int, hands: Hands) -> None:
         self._name, self._scorer, self._most, self._hands = name, scorer, most, hands
+        # All else is the scorer's own.
+        self.white_box = scorer.white_box
         self.length, self.adds, self.fits = scorer.length, scorer.adds, scorer.fits
-        self.encode = scorer.encode
         self.context, self.lead, self.tail = scorer.context, scorer.lead, scorer.tail
-        self.readings, self.examples = scorer.readings, scorer.examples
-        self.demonstrations = scorer.demonstrations
-
-    @property
-    def white_box(self) -> WhiteBox | None:
-        """The inside of the LM in this process."""
-        return self._scorer.white_box
+        self.readings, self.examples, self.encode = scorer.readings, scorer.examples, scorer.encode
+        self.demonstrations, self.generate = scorer.demonstrations, scorer.generate
+        self.check_joints, self.predict = scorer.check_joints, scorer.predict
+        self.anatomy, self.kept_lead, self.forget = scorer.anatomy, scorer.kept_lead, scorer.forget
 
     @property
     def signature(self) -> str:
@@ -102,32 +96,6 @@ class ChunkedScorer:
         ]
         found = self._hands.scored(self._name, self._scorer, parts)
         return _joined(chunks, found, (len(prompts), len(examples)))
-
-    def generate(
-        self, prompts: Sequence[Prompt], examples: ExampleIds, decoding: Decoding
-    ) -> Generated:
-        """The answers that the model generates, in this process."""
-        return self._scorer.generate(prompts, examples, decoding)
-
-    def check_joints(self, space: PromptSpace) -> None:
-        """Check the joints of template and prompts, as the scorer does."""
-        self._scorer.check_joints(space)
-
-    def predict(self, prompts: Sequence[Prompt], examples: ExampleIds) -> Prediction:
-        """A prediction of what one process would compute for the ask in one piece."""
-        return self._scorer.predict(prompts, examples)
-
-    def anatomy(self) -> Mapping[str, float]:
-        """The tokens of a row by what they belong to."""
-        return self._scorer.anatomy()
-
-    def kept_lead(self, example: int) -> Path:
-        """The ids of an example's lead where it is kept from call to call."""
-        return self._scorer.kept_lead(example)
-
-    def forget(self) -> None:
-        """Throw away what is kept in this process."""
-        self._scorer.forget()
 
     @property
     def kept(self) -> tuple[int, int]:

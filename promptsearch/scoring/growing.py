@@ -16,7 +16,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.attention.across import Across
 from promptsearch.models.attention.forest import Forest
 from promptsearch.models.attention.keys_values import KeysValues
-from promptsearch.models.attention.table import Row, Table
+from promptsearch.models.attention.table import BegunRow, Table
 from promptsearch.scoring.forward import begin_decoding, embed, extend, run
 from promptsearch.scoring.packing import pack
 from promptsearch.scoring.ready import InputRow, Library
@@ -84,7 +84,9 @@ class _Kept:
         steps: int,
     ) -> None:
         self._lm, self._rows, self._library, self._branches = lm, rows, library, branches
-        begun = [Row(trunk, len(row.ids)) for trunk, row in zip(self._trunks(), rows, strict=True)]
+        begun = [
+            BegunRow(trunk, len(row.ids)) for trunk, row in zip(self._trunks(), rows, strict=True)
+        ]
         heads = lm.passes.heads
         like = lm.passes.kept.top(sum(count * size for count, size in heads))
         self._table = Table(begun, heads, like, branches, steps, lm.device)

@@ -11,7 +11,7 @@ from promptsearch.models import LanguageModel
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.scoring.answer_ids import answer_texts, end_ids, options_of
+from promptsearch.scoring.answer_ids import answer_texts, check_beginnings, end_ids, options_of
 from promptsearch.scoring.layout import (
     Tokens,
     encode,
@@ -199,11 +199,5 @@ def _check_apart(
             )
         seen[ids] = text
     # An answer of another length has other masks.
-    for longer in seen if normalise == "none" and not lm.family.middle else ():
-        for cut in range(1, len(longer)):
-            if longer[:cut] in seen:
-                raise TemplateError(
-                    f"the answer {seen[longer[:cut]]!r} is the beginning of {seen[longer]!r}"
-                    f"{place}, which can then never be the more probable one: end both, for "
-                    "example with a full stop, take other answers, or normalise scores by length"
-                )
+    if normalise == "none" and not lm.family.middle:
+        check_beginnings(seen, place)

@@ -21,7 +21,7 @@ from promptsearch.prompts.numbers import VECTORS, Numbers
 from promptsearch.prompts.prompt import AnswerWords, Prompt
 from promptsearch.records.scores import ExampleIds
 from promptsearch.scoring.answer_ids import Tokens, single_words, told_ids
-from promptsearch.scoring.answers import Graded, exact, grade_choices, grade_texts, padded
+from promptsearch.scoring.answers import Graded, exact, grade_choices, grade_texts, table_of_choices
 from promptsearch.scoring.beginnings import Beginnings
 from promptsearch.scoring.choice_lengths import choice_lengths
 from promptsearch.scoring.joints import first_fault
@@ -325,7 +325,7 @@ class Losses:
             graded = grade_texts(flat, begins, computed)
         else:
             one = self.layout.one_token
-            table = flat if one else padded(flat[..., 0], begins, self.layout.options)
+            table = flat if one else table_of_choices(flat[..., 0], begins, self.layout.options)
             right = torch.from_numpy(self._right[unique])
             lengths = None if self._lengths is None else self._lengths[unique]
             graded = grade_choices(table, right, computed, lengths, placed.bias)

@@ -88,8 +88,8 @@ class Scorer(Protocol):
     def tail(self, examples: ExampleIds) -> ExampleIds:
         """The number of each example's tokens behind its lead up to the answer.
 
-        Of a masked model they also count what stands behind the answer. They are without the
-        prompt's own tokens, shape `(examples,)`.
+        What stands behind the answer of a masked model counts, too. They are without the prompt's
+        own tokens, shape `(examples,)`.
         """
 
     def readings(self, examples: ExampleIds) -> ExampleIds:

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 
 from promptsearch.errors import EndpointError
 from promptsearch.models.endpoint import Completion, Place, Unfinished
-from promptsearch.models.remote import Answered, ServedModel
+from promptsearch.models.remote import AnswerNats, ServedModel
 from promptsearch.records.scores import Floats
 from promptsearch.scoring.answer_ids import answer_texts, options_of
 from promptsearch.scoring.listed import loss_range, range_of
@@ -67,7 +67,7 @@ class Question(NamedTuple):
         answers = answer_texts(template, example, choices)
         if options_of(example, choices) is None:
             return Question(text, answers, None, end=template.end)
-        lengths = answer_lengths(normalise, template, answers, model.count)
+        lengths = answer_lengths(normalise, template, answers, model.count_answer)
         return Question(text, answers, example.choice, tuple(lengths))
 
 
@@ -126,12 +126,12 @@ def score_questions(
 
 def written_tokens(model: ServedModel, answers: Sequence[str]) -> int:
     """The most tokens that the model may write to give one of these answers."""
-    longest = max(map(model.count, answers))
+    longest = max(map(model.count_answer, answers))
     return longest if model.scores == "first" else longest + _SPARE
 
 
 def _probable(
-    question: Question, answers: Sequence[Answered | EndpointError]
+    question: Question, answers: Sequence[AnswerNats | EndpointError]
 ) -> Found | EndpointError:
     """The result by the answers' log-probabilities.
 
@@ -143,7 +143,7 @@ def _probable(
     """
     if error := next((a for a in answers if isinstance(a, EndpointError)), None):
         return error
-    known = [a for a in answers if isinstance(a, Answered)]
+    known = [a for a in answers if isinstance(a, AnswerNats)]
     nats = np.array([a.nats for a in known])
     if question.choice is None:
         if any(a.greedy is None for a in known):
@@ -169,7 +169,7 @@ def _listed(
     ranges = [
         range_of(answer, places, model.cut, anew=model.endpoint.chat) for answer in question.answers
     ]
-    found = _probable(question, [Answered(each.highest, each.written) for each in ranges])
+    found = _probable(question, [AnswerNats(each.highest, each.written) for each in ranges])
     if question.choice is None or isinstance(found, EndpointError):
         return found
     lengths = question.lengths or (1,) * len(ranges)

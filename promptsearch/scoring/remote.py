@@ -27,10 +27,18 @@ from promptsearch.errors import (
     TemplateError,
 )
 from promptsearch.models.remote import ServedModel
+from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.scores import ExampleIds, Generated, Scores
-from promptsearch.scoring.answer_ids import answer_texts, check_ends, check_last, solved_texts
+from promptsearch.scoring.answer_ids import (
+    answer_texts,
+    check_beginnings,
+    check_ends,
+    check_last,
+    solved_texts,
+)
 from promptsearch.scoring.layout import prompt_texts
 from promptsearch.scoring.protocol import Adds
 from promptsearch.scoring.questions import Question, score_questions, written_tokens
@@ -42,6 +50,9 @@ from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Example, Split
 from promptsearch.tasks.template import Template
 
+#: The kinds of prompts that a served model scores: the same text before every input, and no numbers
+#: that correct what comes back.
+TAKEN: frozenset[type[Prompt]] = frozenset({HardPrompt, TextPrompt})
 #: The version of this scorer, a part of every cache key: raise it when scores may change.
 _VERSION = 2
 
@@ -100,7 +111,7 @@ class ServedScorer:
         )
         self._answer = np.array(
             [
-                written_tokens(model, a) if writes else sum(map(model.count, a))
+                written_tokens(model, a) if writes else sum(map(model.count_answer, a))
                 for a in self._answers
             ]
         )
@@ -123,7 +134,7 @@ class ServedScorer:
 
     def length(self, prompt: Prompt) -> int:
         """The prompt's length in tokens; a word of a pool counts one."""
-        _check_words(prompt)
+        _check_taken(prompt)
         if prompt.length is not None:
             return prompt.length
         texts = prompt_texts(self._template, self._model, prompt)
@@ -304,7 +315,7 @@ class ServedScorer:
 
     def _question(self, prompt: Prompt, e: int) -> Question:
         example = self._split.examples[e]
-        _check_words(prompt)
+        _check_taken(prompt)
         text = self._template.render(
             example.fields, prompt_texts(self._template, self._model, prompt), ""
         )
@@ -322,29 +333,18 @@ class ServedScorer:
             place = f" of {self._split.name} example {example.id}"
             if not all(answers) or not all(example.references):
                 raise TemplateError(f"an answer{place} is empty: expected text")
-            if self._options and self._choices is None:
-                self._check_apart(answers, place)
-        self._check_apart(self._choices or (), "")
-
-    def _check_apart(self, options: Sequence[str], place: str) -> None:
-        """Refuse answers to choose from of which one can never be the more probable one."""
-        for one in options if self._normalise == "none" else ():
-            for other in options:
-                if one != other and other.startswith(one):
-                    raise TemplateError(
-                        f"the answer {one!r} is the beginning of {other!r}{place}, which can then "
-                        "never be the more probable one: end both, for example with a full stop, "
-                        "take other answers, or normalise scores by length"
-                    )
+            if self._options and self._normalise == "none":
+                texts = {answer: answer for answer in answers}
+                check_beginnings(texts, place if self._choices is None else "")
 
 
-def _check_words(prompt: Prompt) -> None:
-    """Refuse a prompt that is no text, or has answer words of its own.
+def _check_taken(prompt: Prompt) -> None:
+    """Refuse a prompt whose kind is not one of `TAKEN`.
 
     Raises:
         PromptError: It is such a prompt.
     """
-    if prompt.trained or prompt.answers is not None:
+    if (kind := type(prompt)) not in TAKEN:
         raise PromptError(
-            f"a model behind an endpoint takes prompts of text, got a {type(prompt).__name__}"
+            f"a model behind an endpoint takes HardPrompt or TextPrompt, got a {kind.__name__}"
         )

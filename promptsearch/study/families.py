@@ -1,4 +1,4 @@
-"""What a study's model can do by its family: strategies and tasks are held against it."""
+"""What a study's model can do, loaded or served: strategies and tasks are held against it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from promptsearch.models import LanguageModel
 from promptsearch.models.protocol import TextModel
 from promptsearch.prompts.kinds import KINDS, placement_of
 from promptsearch.scoring.chat_template import render
+from promptsearch.scoring.remote import TAKEN
+from promptsearch.search.strategy import Access
 from promptsearch.study.entries import Entry
 from promptsearch.study.settings.model import EndpointConfig
 from promptsearch.study.settings.study import StudyConfig
@@ -21,21 +23,28 @@ from promptsearch.tasks.task import Task
 log = logging.getLogger(__name__)
 
 
-def check_family(lm: TextModel, entries: Sequence[Entry]) -> None:
-    """Refuse strategies whose prompts have no meaning for the model.
+def check_strategies(lm: TextModel, entries: Sequence[Entry]) -> None:
+    """Refuse strategies that the model gives too little, or whose prompts mean nothing to it.
 
     Args:
-        lm: The model.
+        lm: The model; a server is not asked yet.
         entries: The study's entries.
 
     Raises:
         StudyError: There is such a strategy; the message names those that work.
     """
-    if not isinstance(lm, LanguageModel) or lm.family.gated:
-        return
     for entry in entries:
-        placement = placement_of(entry.strategy.proposes)
-        if placement == "gated":
+        access, proposes = entry.strategy.access, entry.strategy.proposes
+        placement = placement_of(proposes)
+        if not isinstance(lm, LanguageModel):
+            if access is not Access.SCORES or not proposes <= TAKEN:
+                kinds = ", ".join(sorted(kind.__name__ for kind in proposes))
+                raise StudyError(
+                    f"the strategy '{entry.given.label}' needs {access} of the model and proposes "
+                    f"{kinds}; on a model behind an endpoint only those work that need scores and "
+                    "propose HardPrompt or TextPrompt, see `promptsearch strategies`"
+                )
+        elif placement == "gated" and not lm.family.gated:
             works = [name for name, kind in KINDS.items() if kind.placement != placement]
             raise StudyError(
                 f"the strategy '{entry.given.label}' proposes gated prompts, but '{lm.name}' is "

@@ -13,13 +13,10 @@ from promptsearch.models.endpoint import Endpoint, Price
 from promptsearch.models.protocol import TextModel
 from promptsearch.models.remote import ServedModel
 from promptsearch.models.tokens import Tokens
-from promptsearch.prompts.hard import HardPrompt
-from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.ledger import Fare
 from promptsearch.scoring.answer_ids import answer_texts, options_of
 from promptsearch.scoring.scorer import loaded
 from promptsearch.search.proposer import LocalProposing, Proposing, RemoteProposing
-from promptsearch.search.strategy import Access
 from promptsearch.study.costs import fare_of
 from promptsearch.study.entries import Entry
 from promptsearch.study.pools import takes_words, words_of
@@ -38,25 +35,13 @@ def load_model(config: StudyConfig, entries: Sequence[Entry], tasks: Sequence[Ta
 
     Raises:
         ModelError: It cannot be loaded or reached.
-        StudyError: It is behind an endpoint, and a strategy asks for more than that can give, or
-            the words of the pool are not known.
+        StudyError: It is behind an endpoint, and the words of the pool are not known.
     """
     (given,) = config.models
     if isinstance(given, str):
         return LanguageModel.load(
             config.source(given), device=config.device, device_map=config.device_map
         )
-    for entry in entries:
-        if entry.strategy.access is not Access.SCORES or not entry.strategy.proposes <= {
-            HardPrompt,
-            TextPrompt,
-        }:
-            kinds = ", ".join(sorted(kind.__name__ for kind in entry.strategy.proposes))
-            raise StudyError(
-                f"the strategy '{entry.given.label}' needs {entry.strategy.access} of the model "
-                f"and proposes {kinds}; on a model behind an endpoint only those work that need "
-                "scores and propose HardPrompt or TextPrompt, see `promptsearch strategies`"
-            )
     examples = [(t, e) for t in tasks for split in SPLITS for e in t.splits[split].examples]
     chosen = all(options_of(example, task.choices) is not None for task, example in examples)
     if given.tokenizer:

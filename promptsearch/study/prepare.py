@@ -25,7 +25,7 @@ from promptsearch.study.arena import Arena, scored_size
 from promptsearch.study.draws import DRAWN, check_draw, drawable, drawn_by, draws_of
 from promptsearch.study.ending import smallest_budget
 from promptsearch.study.entries import Entry, check_shown, entries_of
-from promptsearch.study.families import check_family, check_metrics, check_proposer, met
+from promptsearch.study.families import check_metrics, check_proposer, check_strategies, met
 from promptsearch.study.loading import load_model, load_proposer
 from promptsearch.study.others import check_others, others_of
 from promptsearch.study.pools import find_pool, paid_by
@@ -224,11 +224,11 @@ def prepare(
     check_shown(entries, tasks)
     check_others(config, tasks, entries)
     lm = model or load_model(config, entries, [drawable(each, config) for each in tasks])
+    check_strategies(lm, entries)
     lm.check()
     check_metrics(lm, tasks)
     aims = aims_of(config, entries, tasks)
     dtype = lm.searched_in(config.dtype)
-    check_family(lm, entries)
     check_proposer(config, lm, entries, tasks)
     check_precision(lm, dtype, entries)
     tasks = [met(task, lm) for task in tasks]

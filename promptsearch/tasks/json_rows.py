@@ -6,14 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from promptsearch.errors import FieldError, TaskError
-from promptsearch.plain.json import too_deep
+from promptsearch.errors import TaskError
+from promptsearch.plain.json import Twice, once, too_deep
 from promptsearch.plain.text import text_lines
-from promptsearch.tasks.fields import Row, listed, repeated, shown
+from promptsearch.tasks.fields import Row, listed, shown
 from promptsearch.tasks.source import Source
 
 _DEEP = "this is nested too deeply to be read"
 _LONG = "a number has more than 4,300 digits: write it as text, in quotes"
+_TWICE = "has the field {} twice: leave one out"
 _WANTED = 'expected an object with fields, such as {"text": "..."}'
 
 
@@ -40,14 +41,14 @@ def read_json(source: Source) -> Iterator[Row]:
     if too_deep(text):
         raise source.refuse(_DEEP)
     try:
-        found = json.loads(text, object_pairs_hook=_once)
+        found = json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         reason = f"this is not JSON: {error.msg} (line {error.lineno}, character {error.colno})"
         if error.msg == "Extra data":
             reason += ". A file of one object a line is called .jsonl"
         raise source.refuse(reason) from error
-    except FieldError as error:
-        raise source.refuse(f"an object in it {error}") from error
+    except Twice as error:
+        raise source.refuse(f"an object in it {_TWICE.format(shown(error.key))}") from error
     except ValueError as error:  # Python's own limit
         raise source.refuse(_LONG) from error
     for number, row in enumerate(_rows(found, source), start=1):
@@ -81,28 +82,20 @@ def _object(line: str, place: str) -> Row:
     if too_deep(line):
         raise TaskError(f"{place}: {_DEEP}")
     try:
-        found = json.loads(line, object_pairs_hook=_once)
+        found = json.loads(line, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         reason = f"{error.msg} (character {error.colno})"
         if line.strip() in ("{", "["):
             reason = "it goes on in the next line. Write one whole object a line"
         raise TaskError(f"{place}: this is not JSON: {reason}") from error
-    except FieldError as error:
-        raise TaskError(f"{place} {error}") from error
+    except Twice as error:
+        raise TaskError(f"{place} {_TWICE.format(shown(error.key))}") from error
     except ValueError as error:  # Python's own limit
         raise TaskError(f"{place}: {_LONG}") from error
     if not isinstance(found, dict):
         got = "a list: write one object a line" if isinstance(found, list) else shown(repr(found))
         raise TaskError(f"{place}: {_WANTED}, got {got}")
     return Row(found, place)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = repeated(name for name, _ in pairs)
-        raise FieldError(f"has the field {twice} twice: leave one out")
-    return found
 
 
 def _marks(row: dict[str, Any]) -> bool:

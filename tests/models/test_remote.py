@@ -27,7 +27,9 @@ from promptsearch.errors import (
 from promptsearch.export import export_run, verify
 from promptsearch.models.endpoint import Endpoint, Unfinished
 from promptsearch.models.remote import ServedModel
+from promptsearch.prompts.calibrated import CalibratedPrompt
 from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.nearest import NearestPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
 from promptsearch.prompts.weights import Weights
@@ -371,8 +373,11 @@ def test_what_a_server_does_not_show(tiny, few):
         ):
             with pytest.raises(StrategyError, match="behind an endpoint shows no"):
                 look()
-        with pytest.raises(PromptError, match="takes prompts of text, got a Weights"):
-            objective.evaluate([Weights({})])
+        corrected, nearest = CalibratedPrompt("", [0.5, 0]), NearestPrompt((("a", "b"),), 1)
+        for prompt in (Weights({}), corrected, nearest):
+            kind = type(prompt).__name__
+            with pytest.raises(PromptError, match=f"takes HardPrompt or TextPrompt, got a {kind}"):
+                objective.evaluate([prompt])
         with pytest.raises(StrategyError, match="shows no prompts that are no text"):
             ServedScorer(
                 model(server), bound(few).taking("prefix"), few.splits["search"], few.choices
@@ -381,14 +386,20 @@ def test_what_a_server_does_not_show(tiny, few):
             ServedScorer(model(server), bound(few), few.splits["search"], (" a", " ab"))
 
 
-@pytest.mark.parametrize("strategy", ["prompt_tuning", "prefix_tuning", "lora", "black_box_tuning"])
-def test_strategies_that_need_more_are_refused_before_the_study_starts(strategy, few, tmp_path):
+@pytest.mark.parametrize("named", [True, False], ids=["named", "given"])
+@pytest.mark.parametrize(
+    "strategy", ["lora", "black_box_tuning", "calibrated", "exemplars_nearest"]
+)
+def test_strategies_that_need_more_are_refused_before_the_study_starts(
+    strategy, named, few, tmp_path
+):
     with Server(lambda path, content: Reply({}, 500)) as server:
+        given = None if named else model(server)
         with pytest.raises(
             StudyError,
             match="only those work that need scores and propose HardPrompt or TextPrompt",
         ):
-            compare(study(server, [strategy]), out=tmp_path / "s", task=few)
+            compare(study(server, [strategy]), out=tmp_path / "s", model=given, task=few)
         assert not server.requests and not (tmp_path / "s").exists()
 
 

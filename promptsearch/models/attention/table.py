@@ -27,7 +27,7 @@ _SHARED = 4
 
 
 @dataclass(frozen=True)
-class Row:
+class BegunRow:
     """A row that is to go on.
 
     Args:
@@ -54,7 +54,7 @@ class Table:
 
     def __init__(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[BegunRow],
         heads: Sequence[tuple[int, int]],
         like: KeysValues,
         branches: int,
@@ -181,7 +181,7 @@ class _Block:
 
     def __init__(
         self,
-        rows: Sequence[tuple[int, Row]],
+        rows: Sequence[tuple[int, BegunRow]],
         empty: Sequence[Tensor],
         branches: int,
         steps: int,

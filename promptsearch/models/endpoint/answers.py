@@ -20,7 +20,7 @@ from promptsearch.models.endpoint.said import (
     bytes_of,
     estimate_tokens,
 )
-from promptsearch.plain.json import too_deep
+from promptsearch.plain.json import Twice, once, too_deep
 
 #: The most bytes for a token in a server's count. A count with more is no count of the whole text:
 #: some servers leave out what they had kept of it.
@@ -49,11 +49,11 @@ class Answer:
         if too_deep(body):
             raise self.strange("JSON that is not nested so deep")
         try:
-            self._data = json.loads(body, object_pairs_hook=_once)
+            self._data = json.loads(body, object_pairs_hook=once)
             json.dumps(self._data, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise self.strange("whole characters, no halves of surrogate pairs,") from None
-        except _Twice:
+        except Twice:
             raise self.strange("each key once in a mapping") from None
         except ValueError:
             raise EndpointError(
@@ -219,17 +219,6 @@ class Answer:
                 ):
                     return begin, end
         raise self.strange("log-probabilities of the prompt's own tokens")
-
-
-class _Twice(ValueError):
-    """A key stands twice in one mapping."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _Twice
-    return found
 
 
 def _is_broken(token: str) -> bool:

@@ -25,7 +25,7 @@ _NOT = {"not", "no", "non", "t", "never", "isn", "without", "neither", "nor"}
 _REACH = 4
 
 
-class Slot(NamedTuple):
+class RecordSlot(NamedTuple):
     """A slot of a record and its value; `yes` and `no` say whether the slot's own name holds."""
 
     name: str
@@ -83,10 +83,10 @@ class SlotError(Metric):
         missing, _ = self._wrong(row.output, record, record)
         return f"left out: {', '.join(f'{s.name}[{s.value}]' for s in missing)}" if missing else ""
 
-    def _records(self, rows: Sequence[Answered]) -> list[list[Slot]]:
+    def _records(self, rows: Sequence[Answered]) -> list[list[RecordSlot]]:
         return [self._record(row, f" of row {number}") for number, row in enumerate(rows, start=1)]
 
-    def _record(self, row: Answered, place: str = "") -> list[Slot]:
+    def _record(self, row: Answered, place: str = "") -> list[RecordSlot]:
         """The slots of a row's record.
 
         Args:
@@ -102,7 +102,7 @@ class SlotError(Metric):
                 f"the metric '{self.name}' wants a record in the field '{self.field}'{place}, "
                 f"which has {', '.join(row.fields) or 'no field'}"
             )
-        slots = [Slot(name.strip(), value.strip()) for name, value in _SLOT.findall(text)]
+        slots = [RecordSlot(name.strip(), value.strip()) for name, value in _SLOT.findall(text)]
         if not slots or _SLOT.sub("", text).strip():
             raise TaskError(
                 f"the metric '{self.name}' wants records like 'name[Blue Spice], area[riverside]' "
@@ -111,8 +111,8 @@ class SlotError(Metric):
         return slots
 
     def _wrong(
-        self, output: str, record: Sequence[Slot], known: Sequence[Slot]
-    ) -> tuple[list[Slot], list[Slot]]:
+        self, output: str, record: Sequence[RecordSlot], known: Sequence[RecordSlot]
+    ) -> tuple[list[RecordSlot], list[RecordSlot]]:
         """The slots of the record that the output lacks, and the known ones that it invented."""
         words = _words(output)
         missing = [slot for slot in record if not self._says(words, slot)]
@@ -131,14 +131,14 @@ class SlotError(Metric):
         ]
         return missing, invented
 
-    def _says(self, words: Sequence[str], slot: Slot) -> bool:
+    def _says(self, words: Sequence[str], slot: RecordSlot) -> bool:
         places = [place for form in self._forms(slot) for place in _places(words, form)]
         if slot.value not in ("yes", "no"):
             return bool(places)
         denied = [not _NOT.isdisjoint(words[max(place - _REACH, 0) : place]) for place in places]
         return any(denied) if slot.value == "no" else not all(denied)
 
-    def _forms(self, slot: Slot) -> list[list[str]]:
+    def _forms(self, slot: RecordSlot) -> list[list[str]]:
         """The texts that say a slot, as words."""
         key = text = slot.value
         if slot.value in ("yes", "no"):
