@@ -26,6 +26,7 @@ from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TextPrompt, 
 from promptsearch.errors import StrategyError
 from promptsearch.records.run import Paper
 from promptsearch.search.encoders import Free
+from promptsearch.search.strategy import TWO_STARTS
 from promptsearch.search.training_options import Rate
 
 #: How many of the most frequent words a start is drawn from (section 3.2).
@@ -67,9 +68,7 @@ class PromptTuning(TrainedStrategy):
         **training: Any,
     ) -> None:
         if text is not None and objective.start is not None:
-            raise StrategyError(
-                "it cannot begin at 'text' and at the run that 'start' names: give one of them"
-            )
+            raise StrategyError(TWO_STARTS.format("text"))
         self._init, self._text = init, text
         super().__init__(objective, seed=seed, rate=rate, optimizer=optimizer, **training)
 
