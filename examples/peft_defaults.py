@@ -15,24 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from promptsearch import Objective, PrefixPrompt, TrainedStrategy
-from promptsearch.search.encoders import seeded
+from promptsearch.search.encoders import Free, seeded
 from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
 
 #: The learning rate of the `Trainer`.
 RATE = 0.00005
-
-
-class Numbers(nn.Module):
-    """Numbers of a standard normal distribution, trained as they are."""
-
-    def __init__(self, shape: tuple[int, ...], generator: torch.Generator) -> None:
-        super().__init__()
-        self.numbers = nn.Parameter(torch.randn(shape, generator=generator))
-
-    def forward(self) -> Tensor:
-        """The numbers."""
-        return self.numbers
 
 
 class PromptTuning(TrainedStrategy):
@@ -52,7 +40,7 @@ class PromptTuning(TrainedStrategy):
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The vectors."""
         shape = (self.objective.space.length, self.objective.embeddings.shape[1])
-        return Numbers(shape, generator)
+        return Free(torch.randn(shape, generator=generator))
 
 
 class PrefixTuning(PromptTuning):
@@ -68,7 +56,8 @@ class PrefixTuning(PromptTuning):
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The keys and values."""
-        return Numbers((self.objective.space.length, *self.objective.prefix_shape), generator)
+        shape = (self.objective.space.length, *self.objective.prefix_shape)
+        return Free(torch.randn(shape, generator=generator))
 
 
 class PTuning(PromptTuning):
@@ -96,7 +85,7 @@ class PTuning(PromptTuning):
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The encoder, from numbers to vectors."""
         width = self.objective.embeddings.shape[1]
-        tokens = Numbers((self.objective.space.length, width), generator)
+        tokens = Free(torch.randn(self.objective.space.length, width, generator=generator))
         with seeded(generator):
             return Encoder(tokens, width, self._hidden)
 
@@ -104,7 +93,7 @@ class PTuning(PromptTuning):
 class Encoder(nn.Module):
     """`PromptEncoder` of PEFT with `encoder_reparameterization_type: MLP`."""
 
-    def __init__(self, tokens: Numbers, width: int, hidden: int) -> None:
+    def __init__(self, tokens: Free, width: int, hidden: int) -> None:
         super().__init__()
         self.tokens = tokens
         self.mlp_head = nn.Sequential(

@@ -38,6 +38,7 @@ from promptsearch import Objective, PrefixPrompt, State, TextPrompt, TrainedStra
 from promptsearch.errors import StrategyError
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.records.scores import ExampleIds
+from promptsearch.search.encoders import Free
 from promptsearch.search.options import Count
 from promptsearch.search.shown import read_shown
 from promptsearch.search.training_options import Rate
@@ -109,7 +110,7 @@ class Distil(TrainedStrategy):
         length = self.objective.space.length
         places = torch.randperm(len(self.tokens), generator=generator)[:length].sort().values
         ids = torch.tensor(self.tokens)[places]
-        return _Rows(self.objective.embeddings[ids].float().cpu())
+        return Free(self.objective.embeddings[ids].float().cpu())
 
     def minibatch(self) -> ExampleIds:
         """Inputs that the teacher does not solve itself, shape `(batch,)`."""
@@ -181,43 +182,13 @@ class DistilPrefix(Distil):
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """A prefix, whose numbers are not known before the LM is asked, see `start`."""
         shape = (self.objective.space.length, *self.objective.prefix_shape)
-        self._prefix = _Rows(torch.zeros(shape), frozen=FROZEN)
+        self._prefix = Free(torch.zeros(shape), frozen=FROZEN)
         return self._prefix
 
     def start(self) -> None:
         """Begin from the keys and values of the teacher's first tokens."""
         first = self.tokens[: self.objective.space.length]
         self._prefix.begin(self.objective.keys_values(first))
-
-
-class _Rows(nn.Module):
-    """Numbers for each token of a prompt, as they are.
-
-    Args:
-        start: Where they start, shape `(length, ...)`.
-        frozen: The number of rows, from the first on, that stay so; the last row never does.
-    """
-
-    frozen: Tensor
-
-    def __init__(self, start: Tensor, frozen: int = 0) -> None:
-        super().__init__()
-        kept = min(frozen, len(start) - 1)
-        self.register_buffer("frozen", start[:kept].clone())
-        self.rows = nn.Parameter(start[kept:].clone())
-
-    def begin(self, start: Tensor) -> None:
-        """Begin elsewhere.
-
-        Args:
-            start: As for the class.
-        """
-        with torch.no_grad():
-            self.frozen.copy_(start[: len(self.frozen)])
-            self.rows.copy_(start[len(self.frozen) :])
-
-    def forward(self) -> Tensor:
-        return torch.cat([self.frozen, self.rows])
 
 
 def _teacher(

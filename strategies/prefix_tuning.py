@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from promptsearch import Objective, PrefixPrompt, TrainedStrategy
 from promptsearch.errors import StrategyError
 from promptsearch.records.run import Paper
-from promptsearch.search.encoders import seeded
+from promptsearch.search.encoders import Free, seeded
 from promptsearch.search.options import Count
 from promptsearch.search.training_options import Rate
 
@@ -120,7 +120,7 @@ class PrefixTuning(TrainedStrategy):
         self._generator = generator
         self.ids = self.words(self._text, generator)
         if self._hidden is None:
-            self._prefix: _Rows | _Network = _Rows(shape)
+            self._prefix: Free | _Network = Free(torch.zeros(shape))
         else:
             with seeded(generator):
                 self._prefix = _Network(shape, self.objective.embeddings.shape[1], self._hidden)
@@ -137,20 +137,6 @@ class PrefixTuning(TrainedStrategy):
             )
         with torch.no_grad():
             self._prefix.begin(rows)
-
-
-class _Rows(nn.Module):
-    """The numbers of the prefix, as they are."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.rows = nn.Parameter(torch.zeros(shape))
-
-    def begin(self, rows: Tensor) -> None:
-        self.rows.copy_(rows)
-
-    def forward(self) -> Tensor:
-        return self.rows
 
 
 class _Network(nn.Module):

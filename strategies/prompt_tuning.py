@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from promptsearch import HardPrompt, Objective, Prompt, SoftPrompt, TextPrompt, TrainedStrategy
 from promptsearch.errors import StrategyError
 from promptsearch.records.run import Paper
+from promptsearch.search.encoders import Free
+from promptsearch.search.strategy import TWO_STARTS
 from promptsearch.search.training_options import Rate
 
 #: How many of the most frequent words a start is drawn from (section 3.2).
@@ -66,9 +68,7 @@ class PromptTuning(TrainedStrategy):
         **training: Any,
     ) -> None:
         if text is not None and objective.start is not None:
-            raise StrategyError(
-                "it cannot begin at 'text' and at the run that 'start' names: give one of them"
-            )
+            raise StrategyError(TWO_STARTS.format("text"))
         self._init, self._text = init, text
         super().__init__(objective, seed=seed, rate=rate, optimizer=optimizer, **training)
 
@@ -80,17 +80,17 @@ class PromptTuning(TrainedStrategy):
             self.objective.start,
         )
         if start is not None:
-            return _Vectors(self._winner(start))
+            return Free(self._winner(start))
         # The three starts of section 2.1: random numbers, frequent words, labels.
         if self._text is None and self._init == "random":
             scale = float(embeddings.float().std())
-            return _Vectors(scale * torch.randn(length, embeddings.shape[1], generator=generator))
+            return Free(scale * torch.randn(length, embeddings.shape[1], generator=generator))
         among = None if self._init == "words" else FREQUENT
         vectors = embeddings[torch.tensor(self.words(self._text, generator, among))].float().cpu()
         if self._text is None and self._init == "labels":
             labels = self._labels()[:length]
             vectors[: len(labels)] = torch.stack(labels)
-        return _Vectors(vectors)
+        return Free(vectors)
 
     def _winner(self, start: Prompt) -> Tensor:
         """The vectors of another run's winner, shape `(length, width)`."""
@@ -120,14 +120,3 @@ class PromptTuning(TrainedStrategy):
         return [
             self.objective.embeddings[torch.tensor(tokens)].float().cpu().mean(0) for tokens in ids
         ]
-
-
-class _Vectors(nn.Module):
-    """Parameters of shape (length, width), which are the vectors themselves."""
-
-    def __init__(self, start: Tensor) -> None:
-        super().__init__()
-        self.vectors = nn.Parameter(start.clone())
-
-    def forward(self) -> Tensor:
-        return self.vectors

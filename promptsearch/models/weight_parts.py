@@ -53,14 +53,17 @@ def weights_of(model: Any) -> ModelWeights:
                 maps[names[id(module)]] = (module.in_features, module.out_features)
             elif isinstance(module, Conv1D):  # GPT-2's linear maps, with transposed matrices
                 maps[names[id(module)]] = (module.nx, module.nf)
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
     return ModelWeights(
-        tensors={name: parameter.detach() for name, parameter in model.named_parameters()},
+        tensors=tensors,
         layers=tuple(names[id(layer)] for layer in layers),
         parts=tuple(tuple(names[id(part)] for part in own) for own in filter(None, parts)),
         norm=names[id(norms[-1])] if norms and not (closed and family.middle) else "",
         heads=tuple(names[id(m)] for m in heads),
         maps=maps,
         norms=tuple(_all_norms(model, heads)),
+        total=sum(tensor.numel() for tensor in tensors.values()),
+        device=next(reversed(tensors.values())).device,
     )
 
 

@@ -32,6 +32,9 @@ class ModelWeights:
         heads: The names of what stands above the model's body, the map to the vocabulary in it.
         maps: For each linear map in the layers, by name, how many numbers go in and come out.
         norms: The names of all norms below the heads.
+        total: The number of weights.
+        device: Where weights lie: added ones that are trained there need no copy at each step.
+            Added weights of layers on other devices need one.
     """
 
     tensors: Mapping[str, Tensor]
@@ -41,20 +44,8 @@ class ModelWeights:
     heads: tuple[str, ...]
     maps: Mapping[str, tuple[int, int]]
     norms: tuple[str, ...]
-
-    @cached_property
-    def total(self) -> int:
-        """The number of weights."""
-        return sum(tensor.numel() for tensor in self.tensors.values())
-
-    @cached_property
-    def device(self) -> torch.device:
-        """Where weights lie: added ones that are trained there need no copy at each step.
-
-        Added weights of layers on other devices need one.
-        """
-        *_, last = self.tensors
-        return self.tensors[last].device
+    total: int
+    device: torch.device
 
     @cached_property
     def width(self) -> int:

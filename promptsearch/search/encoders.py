@@ -20,6 +20,37 @@ APART = (
 _FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv")
 
 
+class Free(nn.Module):
+    """An encoder of a prompt's own numbers, which are trained as they are.
+
+    Args:
+        start: Where they start, shape `(length, ...)`.
+        frozen: The number of rows, from the first on, that stay so; the last row never does.
+    """
+
+    frozen: Tensor
+
+    def __init__(self, start: Tensor, frozen: int = 0) -> None:
+        super().__init__()
+        kept = min(frozen, len(start) - 1)
+        self.register_buffer("frozen", start[:kept].clone())
+        self.rows = nn.Parameter(start[kept:].clone())
+
+    def begin(self, start: Tensor) -> None:
+        """Begin elsewhere.
+
+        Args:
+            start: As for the class.
+        """
+        with torch.no_grad():
+            self.frozen.copy_(start[: len(self.frozen)])
+            self.rows.copy_(start[len(self.frozen) :])
+
+    def forward(self) -> Tensor:
+        """All rows."""
+        return torch.cat([self.frozen, self.rows])
+
+
 class NamedTensors(nn.Module):
     """An encoder of changed or added weights, which returns its parameters as they are.
 

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: How a strategy's constructor begins.
 BEGIN = "let its __init__ begin with `super().__init__(objective, seed=seed)`"
+#: Why an option and the winner of another run cannot both be where a search begins.
+TWO_STARTS = "it cannot begin at '{}' and at the run that 'start' names: give one of them"
 
 
 class Access(StrEnum):
@@ -256,9 +258,7 @@ class Strategy(ABC):
         """
         space, start = self.objective.space, self.objective.start
         if start is not None and text is not None:
-            raise StrategyError(
-                "it cannot begin at 'text' and at the run that 'start' names: give one of them"
-            )
+            raise StrategyError(TWO_STARTS.format("text"))
         if start is not None:
             if hard := HardPrompt.among([start]):
                 return self._within_pool(hard[0])
@@ -310,9 +310,7 @@ class Strategy(ABC):
         if not start:
             return list(prompts)
         if prompts:
-            raise StrategyError(
-                "it cannot begin at 'prompts' and at the run that 'start' names: give one of them"
-            )
+            raise StrategyError(TWO_STARTS.format("prompts"))
         first, *others = start[0].texts
         if not first.strip() or any(others):
             raise StrategyError(

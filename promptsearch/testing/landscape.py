@@ -119,7 +119,10 @@ def planted_weights(seed: int, width: int) -> ModelWeights:
         "norm.weight": torch.ones(width),
     }
     sizes = {name: (width, width) for name in maps}
-    return ModelWeights(tensors, layers, parts, "norm", ("head",), sizes, ("norm",))
+    total = sum(tensor.numel() for tensor in tensors.values())
+    return ModelWeights(
+        tensors, layers, parts, "norm", ("head",), sizes, ("norm",), total, torch.device("cpu")
+    )
 
 
 def planted_vectors(numbers: Numbers, length: int, width: int) -> Tensor:

@@ -66,7 +66,7 @@ def test_training_is_a_plain_loop_of_torch():
     made, given = (
         PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, interval=4) for _ in range(2)
     )
-    vectors, rng, total = given.module.vectors, np.random.default_rng(0), given.planned
+    vectors, rng, total = given.module.rows, np.random.default_rng(0), given.planned
     plain = torch.optim.AdamW([vectors], lr=0.05, weight_decay=0.0)
     warmup = total // 10
     shares = torch.optim.lr_scheduler.LambdaLR(
@@ -83,12 +83,12 @@ def test_training_is_a_plain_loop_of_torch():
         torch.nn.utils.clip_grad_norm_([vectors], 1.0)
         plain.step()
         shares.step()
-        assert torch.allclose(made.module.vectors, vectors, atol=1e-6)
+        assert torch.allclose(made.module.rows, vectors, atol=1e-6)
     made, given = (
         PromptTuning(planted_objective(), seed=0, rate=0.05, batch=8, optimizer="adafactor")
         for _ in range(2)
     )
-    vectors, rng = given.module.vectors, np.random.default_rng(0)
+    vectors, rng = given.module.rows, np.random.default_rng(0)
     plain = adafactor([{"params": [vectors]}])
     for group in plain.param_groups:
         group["lr"] = 0.05
@@ -97,7 +97,7 @@ def test_training_is_a_plain_loop_of_torch():
         plain.zero_grad()
         given.objective.loss(vectors, given.objective.minibatch(rng, 8)).backward()
         plain.step()
-        assert torch.allclose(made.module.vectors, vectors, atol=1e-6)
+        assert torch.allclose(made.module.rows, vectors, atol=1e-6)
 
 
 def test_patience_counts_from_the_last_improvement():
