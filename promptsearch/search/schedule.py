@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from promptsearch.prompts.numbers import Numbers, length_of
 from promptsearch.prompts.prompt import Prompt
@@ -27,11 +28,49 @@ def warmup_and_decay(step: int, steps: int) -> float:
     return max(0.0, min(up, down, 1.0))
 
 
+@dataclass(frozen=True)
+class StepPrices:
+    """What training costs, in LM tokens: the same for all prompts of a run, which are of one form.
+
+    Args:
+        length: The length in tokens of what is trained.
+        scoring: A prompt on all of `score_on`, besides what stands before it.
+        step: A step, with its gradient, on average over the training examples of some tasks.
+    """
+
+    length: int
+    scoring: int
+    step: float
+
+    @staticmethod
+    def of(
+        objective: Objective,
+        tasks: Sequence[Objective | OtherTask],
+        made: Numbers,
+        prompt: Prompt,
+        batch: int,
+        beside: int = 0,
+    ) -> StepPrices:
+        """The prices of what is trained now.
+
+        Args:
+            objective: The objective of the run.
+            tasks: As in `affordable_steps`.
+            made: The numbers that are trained.
+            prompt: The prompt that they make.
+            batch: The examples of a step.
+            beside: What the forward pass of a step costs besides its examples.
+        """
+        count = sum(len(task.training) for task in tasks)
+        once = batch * sum(task.training_price(prompt) for task in tasks) / count + beside
+        scoring = objective.price([prompt]) - objective.price([])
+        return StepPrices(length_of(made), scoring, once * (1 + objective.backward(made)))
+
+
 def affordable_steps(
     objective: Objective,
     tasks: Sequence[Objective | OtherTask],
-    made: Numbers,
-    prompt: Prompt,
+    prices: StepPrices,
     options: TrainingOptions,
     finalists: int,
     *,
@@ -39,7 +78,6 @@ def affordable_steps(
     fresh: float = 1.0,
     share: float = 1.0,
     meeting: int = 0,
-    beside: int = 0,
 ) -> int:
     """The number of steps that the budget pays; at least 1 before anything was scored.
 
@@ -49,8 +87,7 @@ def affordable_steps(
         objective: The objective of the run, of whose budget some may be spent.
         tasks: What the minibatches are drawn from, each as often as it has training examples: the
             objective, other tasks, or both.
-        made: The numbers that are trained.
-        prompt: The prompt that they make.
+        prices: What these steps and a scoring cost.
         options: The numbers of examples of a step, and of steps between two scorings.
         finalists: The most prompts to select among.
         ranked: The prompts that were scored on all of `score_on` so far.
@@ -59,22 +96,19 @@ def affordable_steps(
         share: What a scoring among the steps will cost, as a share of its price on all of
             `score_on`.
         meeting: What is still to be paid once for all training examples, besides their leads.
-        beside: What the forward pass of a step costs besides its examples.
     """
     # What stands before the prompt is paid once an example, and all else each time. The prices
     # are those of average training examples.
     first, count = objective.price([]), sum(len(task.training) for task in tasks)
     lead = meeting + sum(task.price([], task.training) for task in tasks)
-    scoring = objective.price([prompt]) - first
-    once = options.batch * sum(task.training_price(prompt) for task in tasks) / count + beside
-    each = once * (1 + objective.backward(made)) + share * scoring / options.interval
+    scoring, each = prices.scoring, prices.step + share * prices.scoring / options.interval
     begin = not ranked  # one scoring comes before the first step
     steps = 0
     for scored in range(min(max(1, ranked), finalists), finalists + 1):
         # Set aside are that scoring, one that an uneven last interval adds, and a step in case the
         # examples are longer.
         aside = first + (1 + begin) * scoring + each
-        left = min(objective.left(length_of(made), scored), 2**62) - aside
+        left = min(objective.left(prices.length, scored), 2**62) - aside
         # The share of the training examples that these steps meet, at most.
         met = 1 - (1 - min(1, options.batch / count)) ** max(0.0, left / each)
         steps = max(int(begin), int((left - met * lead) / each))

@@ -34,7 +34,7 @@ from promptsearch.search.descent import Descent, Optimizer, Step
 from promptsearch.search.diagnosis import Training
 from promptsearch.search.learning_rate import find_rate
 from promptsearch.search.objective import Objective
-from promptsearch.search.schedule import affordable_steps, warmup_and_decay
+from promptsearch.search.schedule import StepPrices, affordable_steps, warmup_and_decay
 from promptsearch.search.strategy import Access, State, Strategy
 from promptsearch.search.training_options import TrainingOptions, full_docstring, full_signature
 from promptsearch.search.views import OtherTask
@@ -77,9 +77,9 @@ class TrainedStrategy(Strategy):
         self.module = self.encoder(generator)
         self._descent = Descent(self.module, self.shares(), optimizer, self._options.clip)
         self._scored = self._ranked = 0
-        # What was paid for scorings, in prices of one on all of `score_on`: a race stops short of
-        # these, a text may end before its limit, and words that were scored before are free.
+        # Paid for scorings, in prices of one in full: races and texts may stop short of that.
         self._full = 0.0
+        self._prices: dict[tuple[int, ...], StepPrices] = {}  # by the ids of tasks
         made, rate = self.module(), self._options.rate
         unit: Literal["tokens", "tensors"] = "tokens" if isinstance(made, Tensor) else "tensors"
         self._training = Training(len(made), None if rate == "auto" else rate, unit)
@@ -209,7 +209,7 @@ class TrainedStrategy(Strategy):
         self._scored += 1
         self._ranked += evaluation.price > 0 and bool(np.isfinite(evaluation.losses).all())
         full = self.objective.price(prompts) - self.objective.price([])
-        self._full += min(1.0, evaluation.price / full) if full else 0.0
+        self._full += min(1.0, evaluation.price / max(1, full))
         self.planned = self.plan()
         value = float(evaluation.values[0])
         self._worse = 0 if value < self._best else self._worse + 1
@@ -322,20 +322,19 @@ class TrainedStrategy(Strategy):
         Args:
             tasks: As in `affordable_steps`.
         """
-        made, wanted = (self.module(), self.prompt()), self._options.steps
+        wanted, key = self._options.steps, tuple(map(id, tasks))
+        if key not in self._prices:  # a prompt of weights takes a while to make
+            step = self.module(), self.prompt(), self._options.batch, self.step_price()
+            self._prices[key] = StepPrices.of(self.objective, tasks, *step)
         steps = affordable_steps(
-            *(self.objective, tasks, *made, self._options, self.finalists),
+            *(self.objective, tasks, self._prices[key], self._options, self.finalists),
             ranked=self._ranked,
             fresh=(self._ranked + 1) / (self._scored + 1),
             share=(self._full + 1) / (self._scored + 1),
             meeting=self.meeting_price(),
-            beside=self.step_price(),
         )
         return steps if wanted is None else min(steps, wanted - self._training.steps)
 
     def plan(self) -> int:
-        """All steps of the run, those that were made included; asked again as prices turn out.
-
-        Unless a strategy overrides this, they are as many as the budget pays, or as were wanted.
-        """
+        """All steps of the run, those made included: unless overridden, what the budget pays."""
         return self._training.steps + self.affordable([self.objective])
