@@ -48,13 +48,13 @@ def test_a_copy_is_the_first_layers_as_transformers_would_load_them(whole):
 
 
 def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_call(whole, monkeypatch):
-    making, places = packaged.shorten, []
+    making, places = shortened.shorten, []
 
     def watched(model, layers, folder, **more):
         places.append(folder.parent)
         making(model, layers, folder, **more)
 
-    monkeypatch.setattr(packaged, "shorten", watched)
+    monkeypatch.setattr(shortened, "shorten", watched)
     made = packaged.packaged_model(f"{NAME}:layers=1")
     made.rename(places[0])  # as if it had been killed before it was done
     other = made.with_name(f"{made.name}-healed.part-1")  # which another process makes now
