@@ -9,6 +9,7 @@ import typer
 
 from promptsearch.cli.console import log_errors_only, say
 from promptsearch.cli.options import Out, Quiet, Set
+from promptsearch.errors import PromptSearchError
 
 
 def explain(
@@ -32,29 +33,30 @@ def explain(
     from promptsearch.report import load_results, write_models_report, write_report
     from promptsearch.study.explain import explain as explained
     from promptsearch.study.finished import is_finished, made_of, note_finished
-    from promptsearch.study.members import Member, on_each
+    from promptsearch.study.members import Member, members, on_each
 
     folder = Path(out) if out else Path("results") / config.name
-    several, counts = isinstance(config.model, tuple), list[int]()
-    failed: list[str] = []
+    found, several = members(config), isinstance(config.model, tuple)
+    counts: list[int] = []
 
     def work(member: Member) -> None:
         home = folder / member.name if several else folder
         made, finished = made_of(member.config), is_finished(home, member.config)
-        found = explained(member.config, home, lambda told: None if quiet else say(told))
-        counts.append(len(found.winners))
+        record = explained(member.config, home, lambda told: None if quiet else say(told))
+        counts.append(len(record.winners))
         write_report(home)
         if finished:  # the next call of `compare` has nothing more to do than before
             note_finished(load_results(home), member.config, made)
 
-    def fail(member: Member, error: str) -> None:
-        failed.append(member.name)
+    def failed(member: Member, error: PromptSearchError) -> None:
+        if not several:
+            raise error
         say(f"error: {member.name}: {error}", err=True)
 
-    done = on_each(config, work, fail)
+    done = on_each(found, work, failed)
     if several and done:
         write_models_report(folder)
     if not quiet and done:
         say(f"{sum(counts)} winners are explained; the report lies in {folder / 'report.html'}.")
-    if failed:
+    if done < len(found):
         raise typer.Exit(1 if done else 2)

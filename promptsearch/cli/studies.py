@@ -11,7 +11,7 @@ import typer
 
 from promptsearch.cli.console import log_errors_only, say
 from promptsearch.cli.options import Out, Quiet, Ray, Set, TrustCode, Workers
-from promptsearch.errors import StudyError
+from promptsearch.errors import PromptSearchError, StudyError
 from promptsearch.plain.limits import check_plain
 from promptsearch.plain.names import as_name
 from promptsearch.plain.yaml import read_yaml
@@ -97,25 +97,26 @@ def plan(
     from promptsearch.records.sealed import write_record
     from promptsearch.report.forecast import print_forecast
     from promptsearch.study.forecast import forecast
-    from promptsearch.study.members import Member, on_each
+    from promptsearch.study.members import Member, members, on_each
 
-    several, failed = isinstance(config.model, tuple), list[str]()
+    found, several = members(config), isinstance(config.model, tuple)
 
     def work(member: Member) -> None:
         if several:
             say(f"\n{member.name}:")
-        found = forecast(member.config, workers=workers or 0, look=headroom)
-        print_forecast(found, Terminal())
-        if json is not None and found.headroom is not None:
+        told = forecast(member.config, workers=workers or 0, look=headroom)
+        print_forecast(told, Terminal())
+        if json is not None and told.headroom is not None:
             path = json.parent / member.name / json.name if several else json
-            write_record(path, "headroom", asdict(found.headroom))
+            write_record(path, "headroom", asdict(told.headroom))
 
-    def fail(member: Member, error: str) -> None:
-        failed.append(member.name)
+    def failed(member: Member, error: PromptSearchError) -> None:
+        if not several:
+            raise error
         say(f"error: {error}", err=True)  # the study, too, goes on with the other models
 
-    planned = on_each(config, work, fail)
-    if failed:
+    planned = on_each(found, work, failed)
+    if planned < len(found):
         raise typer.Exit(1 if planned else 2)
 
 

@@ -119,31 +119,32 @@ def run_members(
         PromptSearchError: None of the models can be run, or the disk is full.
     """
     _note(folder, config, found, {})
-    errors: list[PromptSearchError] = []
-    for place, member in enumerate(found):
-        try:
-            run(member, folder / member.name, _listener(progress, member.name, place, len(found)))
-        except PromptSearchError as error:
-            if isinstance(error, FileError) and error.everywhere:
-                raise
-            errors.append(error)
-            _note(folder, config, found, {member.name: printable(str(error))})
-            log.warning("model '%s': %s", member.name, error)
-            progress(Progress("", 0, 0, "note", message=f"no runs on {member.name}: {error}"))
-        else:
-            _note(folder, config, found, {member.name: ""})
-        let_go()
-    if len(errors) == len(found):
+    places, errors = {member.name: i for i, member in enumerate(found)}, list[PromptSearchError]()
+
+    def work(member: Member) -> None:
+        listener = _listener(progress, member.name, places[member.name], len(found))
+        run(member, folder / member.name, listener)
+        _note(folder, config, found, {member.name: ""})
+
+    def failed(member: Member, error: PromptSearchError) -> None:
+        errors.append(error)
+        _note(folder, config, found, {member.name: printable(str(error))})
+        log.warning("model '%s': %s", member.name, error)
+        progress(Progress("", 0, 0, "note", message=f"no runs on {member.name}: {error}"))
+
+    if not on_each(found, work, failed):
         raise errors[0]
 
 
 def on_each(
-    config: StudyConfig, work: Callable[[Member], None], failed: Callable[[Member, str], None]
+    found: Sequence[Member],
+    work: Callable[[Member], None],
+    failed: Callable[[Member, PromptSearchError], None],
 ) -> int:
     """Do something for each model of a study; one for which it fails does not stop the others.
 
     Args:
-        config: The study.
+        found: The models.
         work: What is done.
         failed: Called with a model and what went wrong there.
 
@@ -151,17 +152,18 @@ def on_each(
         The number of models for which it was done.
 
     Raises:
-        PromptSearchError: What went wrong in a study of one model.
+        FileError: The disk is full.
     """
     done = 0
-    for member in members(config):
+    for member in found:
         try:
             work(member)
-            done += 1
         except PromptSearchError as error:
-            if not isinstance(config.model, tuple):
+            if isinstance(error, FileError) and error.everywhere:
                 raise
-            failed(member, str(error))
+            failed(member, error)
+        else:
+            done += 1
         let_go()
     return done
 
