@@ -35,6 +35,7 @@ from promptsearch.study.prepare import Prepared, prepare
 from promptsearch.study.publish import winner_of
 from promptsearch.study.settings.study import StudyConfig
 from promptsearch.study.share import share_of
+from promptsearch.tasks.examples import groups_of
 
 #: How far the loss of a winner may lie from the recorded one, as a share of it: more than rounding
 #: on another machine, and less than other data make.
@@ -119,8 +120,7 @@ def _explained(arena: Arena, run: RunRecord, folder: Path) -> ExplanationRecord:
             f"model of {folder}"
         )
     differences = losses[1:] - losses[0]
-    examples = arena.task.splits["select"].examples
-    groups = [examples[i].group or f"\0{i}" for i in ids]  # those of one group count as one
+    groups = groups_of(arena.task.splits["select"].examples, ids)
     errors = [np.sqrt(variance_of_mean(row, groups).variance) for row in differences]
     price = sum(price_of(scorer, scorer.length(prompt), ids) for prompt in prompts)
     return ExplanationRecord(

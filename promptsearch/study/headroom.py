@@ -37,6 +37,7 @@ from promptsearch.study.room import (
     scatter_of,
 )
 from promptsearch.study.run import Run
+from promptsearch.tasks.examples import groups_of
 from promptsearch.tasks.showing import showing
 from promptsearch.tasks.task import Task
 
@@ -128,7 +129,7 @@ class _Look:
         soft, why = self._soft(arena, select_ids)
         rng, draws = np.random.default_rng(1), {}
         # From here on, examples of one group are one.
-        groups, examples = self._groups("search", ids), len(ids)
+        groups, examples = groups_of(self._task.splits["search"].examples, ids), len(ids)
         prompts, rivals = by_group(known, groups), by_group(given, groups)
         if prompts.shape[1] < _FEWEST_GROUPS:
             log.warning("task '%s': too few groups of examples to look at", self._task.name)
@@ -138,7 +139,8 @@ class _Look:
             draws["words"] = gain_of_words(prompts, rivals, self._evaluations, score_on, rng)
         if self._trained and soft is not None:
             here = self._scores(arena, "select", controls, select_ids)
-            there = by_group(np.stack([soft, *here]), self._groups("select", select_ids))
+            own = groups_of(self._task.splits["select"].examples, select_ids)
+            there = by_group(np.stack([soft, *here]), own)
             draws["vectors"] = gain_of_vectors(there[0], there[1:], rivals, rng)
         if not draws:
             log.warning("task '%s': the study has no search to forecast", self._task.name)
@@ -267,14 +269,6 @@ class _Look:
                 self._tokens += found.computed
                 values[rows] = found.metric if self._task.kind == "choices" else -found.losses
         return values
-
-    def _groups(self, split: str, ids: ExampleIds) -> list[str] | None:
-        """What each example belongs to, a name of its own where to nothing; None without groups."""
-        examples = self._task.splits[split].examples
-        groups = [examples[i].group for i in ids]
-        if not any(groups):
-            return None
-        return [group or f"\0{i}" for group, i in zip(groups, ids, strict=True)]
 
     def _soft(self, arena: Arena, select_ids: ExampleIds) -> tuple[Floats | None, str]:
         """The scores of a soft prompt, trained with half of a run's budget, or why there are none.

@@ -29,6 +29,7 @@ from scipy import stats
 
 from promptsearch.records.headroom import GainRecord
 from promptsearch.records.scores import Floats
+from promptsearch.statistics.variance import sums_within
 
 #: The least and the most that the best search gains, in shares of the above.
 REACH = (0.5, 1.1)
@@ -138,10 +139,8 @@ def by_group(scores: Floats, groups: Sequence[Hashable] | None) -> Floats:
     """
     if groups is None:
         return scores
-    names = {group: place for place, group in enumerate(dict.fromkeys(groups))}
-    belongs = np.zeros((scores.shape[1], len(names)))
-    belongs[np.arange(len(groups)), [names[group] for group in groups]] = 1
-    found: Floats = scores @ belongs * (len(names) / scores.shape[1])
+    sums = np.stack([sums_within(row, groups) for row in scores])
+    found: Floats = sums * (sums.shape[1] / scores.shape[1])
     return found
 
 

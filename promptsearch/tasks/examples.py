@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,3 +72,17 @@ def content_of(example: Example) -> list[Any]:
     more = (example.also, example.options, example.group)
     plain = [dict(example.fields), example.answer, list(example.aliases)]
     return [*plain, *more] if any(more) else plain
+
+
+def groups_of(examples: Sequence[Example], ids: Iterable[int]) -> list[str] | None:
+    """What examples belong to, a name of its own for one that belongs to nothing.
+
+    Args:
+        examples: All examples of a split.
+        ids: Those that are asked for.
+
+    Returns:
+        A name for each of these; None where none belongs to a group.
+    """
+    asked = [(i, examples[i].group) for i in ids]
+    return [group or f"\0{i}" for i, group in asked] if any(group for _, group in asked) else None
