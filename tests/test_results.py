@@ -38,7 +38,7 @@ def kept():
 
 def test_it_is_small():
     sizes = {path: path.stat().st_size for path in kept()}
-    assert sum(sizes.values()) <= 8_000_000  # a study of five seeds and 16 rows takes about one
+    assert sum(sizes.values()) <= 7_000_000  # a study of five seeds and 16 rows takes about one
     assert [path for path, size in sizes.items() if size > 1_000_000] == []
 
 
