@@ -1,9 +1,9 @@
 """What a search can gain on a task, looked at before any run: a small table and a short soft run.
 
 Scored are random prompts of the pool and controls: the empty prompt, those that the study names,
-and one prompt of solved examples. `room.py` says what follows from their scores. Random prompts and
-the best controls are scored on half of the search split, a soft prompt and these controls on the
-select split. It takes about as many tokens as a single run.
+and the best of some sets of solved examples. `room.py` says what follows from their scores. Random
+prompts and the best controls are scored on half of the search split, a soft prompt and these
+controls on the select split. It takes about as many tokens as a single run.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 #: Random prompts of the table, and the most that a row of controls adds: more than anybody writes.
 _RANDOM, _CONTROLS = 24, 64
+#: Sets of solved examples of which the best is a control, about as many as a row of them tries.
+_SETS = 16
 #: The fewest random prompts that must be scored, and groups of examples on which they are.
 _FEWEST_PROMPTS, _FEWEST_GROUPS = 4, 4
 #: Controls are scored on so many examples first; the fewest that are looked at in all.
@@ -192,11 +194,11 @@ class _Look:
             for entry in self._controls
         ]
         if not any(name == _SHOTS for name, *_ in rows):
-            rows.append((_SHOTS, find_strategy(_SHOTS), {"choose": "random"}, True))
+            rows.append((_SHOTS, find_strategy(_SHOTS), {}, True))
         for name, strategy, options, shows in rows:
             first = self._first(self._showing if shows else arena, name, strategy, options)
             self._shown |= set(first if shows else ())
-            found += first
+            found += self._best_set(first) if name == _SHOTS else first
         names: dict[str, Prompt] = {}
         for each in found:
             at = self._showing if each in self._shown else arena
@@ -215,13 +217,28 @@ class _Look:
         try:
             objective = run.objective(arena.searching, run.ledger())
             made, found = make_strategy(name, strategy, objective, 0, run.options), list[Prompt]()
-            most = 1 if name == _SHOTS else _CONTROLS
+            most = _SETS if name == _SHOTS else _CONTROLS
             while len(found) < most and (asked := made.ask()) and not isinstance(asked, Ask):
                 found += asked
             return found[:most]
         except PromptSearchError as error:
             log.info("task '%s': %s is no control here: %s", self._task.name, name, error)
             return []
+
+    def _best_set(self, sets: list[Prompt]) -> list[Prompt]:
+        """Of sets of solved examples that of least loss on a few examples, if any can be read."""
+        scorer = self._showing.exact["search"]
+        if not (fitting := [each for each in sets if scorer.fits(each)]):
+            return []
+        found = scorer.score(fitting, self._few())
+        self._tokens += found.computed
+        losses = np.where(np.isfinite(found.losses), found.losses, np.inf).mean(1)
+        return [fitting[int(losses.argmin())]] if np.isfinite(losses).any() else []
+
+    def _few(self) -> ExampleIds:
+        """The first examples, on which all controls are scored."""
+        found: ExampleIds = np.arange(len(self._task.splits["search"]) // 2)[:_FIRST]
+        return found
 
     def _best(
         self, arena: Arena, named: Mapping[str, Prompt]
@@ -232,7 +249,7 @@ class _Look:
             arena: The task's arena.
             named: The controls by what stands in their slots.
         """
-        ids = np.arange(len(self._task.splits["search"]) // 2)[:_FIRST]
+        ids = self._few()
         scores = self._scores(arena, "search", named.values(), ids)
         means = {n: float(m) for n, m in zip(named, scores.mean(1), strict=True) if np.isfinite(m)}
         if not means:

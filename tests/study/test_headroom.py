@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ from promptsearch.study.room import (
     noise_of,
     scatter_of,
 )
+from promptsearch.study.run import Run
 from promptsearch.testing.planted import PlantedScorer
+from strategies.exemplars import Exemplars
 
 pytestmark = pytest.mark.usefixtures("unreported")
 
@@ -197,6 +200,21 @@ def test_a_look_scores_controls_and_random_prompts_on_search_and_select(looked, 
             pytest.approx(first[text]),
             pytest.approx(whole[text]),
         )
+
+
+def test_of_the_sets_of_solved_examples_that_a_row_tries_the_best_is_the_control(
+    looked, tiny, films
+):
+    """One drawn by luck is a weaker control than a row that searches among sets."""
+    arena = prepare(study(), tiny, films).arena(films)
+    scorer = arena.exact["search"]
+    (found,) = looked.headroom.tasks
+    shots = max(found.controls, key=len)
+    run = Run(arena, "exemplars", "exemplars", Exemplars, {}, 0, 4_500, True, Path())
+    drawn = Exemplars(run.objective(arena.searching, run.ledger()), seed=0)
+    sets = [prompt for _ in range(4) for prompt in drawn.ask()]
+    losses = scorer.score(sets, np.arange(20)).losses.mean(1)
+    assert TextPrompt(shots) == sets[int(losses.argmin())] != sets[0]
 
 
 def test_it_never_reads_the_test_split_and_says_why_nothing_was_trained(tiny, films):
