@@ -12,7 +12,7 @@ from promptsearch.report.html import to_html
 from promptsearch.report.live import EVERY, SHARE, LiveReport
 from promptsearch.study.events import Progress
 
-RECORD = Path(__file__).parents[2] / "results" / "exhaustive-capitals"
+RECORD = Path(__file__).parents[2] / "results" / "exhaustive-subjects"
 REFRESH = '<meta http-equiv="refresh" content="10">'
 
 
