@@ -7,7 +7,8 @@ the lowest loss is kept.
 
 Whether the labels matter is told by the same examples with labels drawn at random (Min et al. 2022,
 "Rethinking the Role of Demonstrations", arXiv:2202.12837, section 4): where these do as well, the
-prompt shows the form of inputs and answers, and teaches nothing about them.
+prompt shows the form of inputs and answers, and teaches nothing about them. The set is chosen with
+its right labels: of many draws of labels those would win that happen to be right.
 
 Or each input is shown the examples that are most like it (Liu et al. 2022, "What Makes Good
 In-Context Examples for GPT-3?", arXiv:2101.06804).
@@ -27,8 +28,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from promptsearch import NearestPrompt, Objective, Prompt, Strategy, TextPrompt
+from promptsearch import Ask, Evaluation, NearestPrompt, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.prompts.nearest import text_of_input
+from promptsearch.records.scores import ExampleIds
 from promptsearch.search.options import Count
 from promptsearch.search.unscored import check_unscored
 from promptsearch.tasks.task import Example
@@ -43,8 +45,9 @@ class Exemplars(Strategy):
         shots: Examples in a prompt.
         choose: `loss` draws sets until the budget is spent, and the best one wins; `random` takes
             the first set.
-        labels: `right`, or `random`: the same examples with answers drawn at random, which may be
-            right: of the row's own choices, or else of all examples that are not scored on.
+        labels: `right`, or `random`: the set is chosen with its right labels, on half of the
+            examples, and stands in the prompt with answers drawn at random, which may be right: of
+            the row's own choices, or else of all examples that are not scored on.
         batch: Sets in each ask.
         separator: Stands behind each example.
 
@@ -71,9 +74,12 @@ class Exemplars(Strategy):
         check_unscored(objective, shots)
         self._rng, self._shots, self._separator = np.random.default_rng(seed), shots, separator
         # Labels have a generator of their own, so that the examples are those of right labels.
-        self._luck = np.random.default_rng([seed, 1]) if labels == "random" else None
-        self._once, self._batch = choose == "random", batch
-        self._asked = False
+        self._luck = np.random.default_rng([seed, 1])
+        self._swaps = labels == "random"
+        self._once, self._batch, self._done = choose == "random", batch, False
+        self._tried: dict[str, ExampleIds] = {}  # the sets scored with right labels, by prompt
+        self._best: ExampleIds | None = None
+        self._value = np.inf  # the loss of the best of these, nats
         known = objective.examples(objective.training)
         self._labels = sorted({example.answer for example in known})
 
@@ -82,25 +88,42 @@ class Exemplars(Strategy):
         """Whether its prompts are solved examples: they are."""
         return True
 
-    def ask(self) -> Sequence[Prompt]:
+    def ask(self) -> Sequence[Prompt] | Ask:
         """Sets of examples, drawn from those that are not scored on."""
-        if self._once and self._asked:
+        if self._done:
             return []
-        self._asked = True
-        return [self._draw() for _ in range(1 if self._once else self._batch)]
+        drawn = [self._draw() for _ in range(1 if self._once else self._batch)]
+        prompts = [self._shown(ids) for ids in drawn]
+        if not self._swaps:
+            self._done = self._once
+            return prompts
+        half = self.objective.scored[: len(self.objective.scored) // 2]
+        longest = max(map(self.objective.length, prompts))
+        if len(half) and not self._once and self.objective.affordable(longest) > self._batch:
+            self._tried = {prompt.key: ids for prompt, ids in zip(prompts, drawn, strict=True)}
+            return Ask(prompts, half)
+        self._done, ids = True, drawn[0] if self._best is None else self._best
+        return [self._shown(ids, [self._label(e) for e in self.objective.examples(ids)])]
 
-    def _draw(self) -> TextPrompt:
-        ids = self._rng.choice(self.objective.training, self._shots, replace=False)
-        answers = None
-        if self._luck is not None:
-            answers = [self._label(e, self._luck) for e in self.objective.examples(ids)]
+    def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
+        """Keep the set that does best with its right labels."""
+        for prompt, value in zip(prompts, evaluation.values.tolist(), strict=True):
+            if prompt.key in self._tried and value < self._value:
+                self._value, self._best = value, self._tried[prompt.key]
+
+    def _draw(self) -> ExampleIds:
+        """Ids of the examples of a set, shape `(shots,)`."""
+        ids: ExampleIds = self._rng.choice(self.objective.training, self._shots, replace=False)
+        return ids
+
+    def _shown(self, ids: ExampleIds, answers: Sequence[str] | None = None) -> TextPrompt:
         shown = self.objective.demonstrations(ids, answers)
         return TextPrompt("".join(text + self._separator for text in shown))
 
-    def _label(self, example: Example, luck: np.random.Generator) -> str:
+    def _label(self, example: Example) -> str:
         """An answer at random, maybe the right one: of the row's own, else of all that occur."""
         answers = example.options or self._labels
-        return answers[int(luck.integers(len(answers)))]
+        return answers[int(self._luck.integers(len(answers)))]
 
 
 class ExemplarsNearest(Strategy):

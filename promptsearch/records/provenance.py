@@ -41,11 +41,16 @@ def commit() -> str | None:
         return None
 
 
-@cache
 def code() -> str:
     """The hash of this library's code, that of its strategies included: 12 hexadecimal digits."""
+    return code_of("promptsearch", "promptsearch.strategies")
+
+
+@cache
+def code_of(*packages: str) -> str:
+    """The hash of the code of some packages, with all below them: 12 hexadecimal digits."""
     digest = sha256()
-    for package in ("promptsearch", "promptsearch.strategies"):
+    for package in packages:
         spec = find_spec(package)
         for folder in (spec and spec.submodule_search_locations) or ():
             for path in sorted(Path(folder).rglob("*.py")):
@@ -75,7 +80,7 @@ def machine() -> dict[str, Any]:
     import torch  # not above: who reads a finished study does not wait for it
 
     found = {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -86,7 +91,9 @@ def machine() -> dict[str, Any]:
     return found
 
 
-def _cpu() -> str:
+@cache
+def cpu() -> str:
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import torch
 
 from promptsearch.models import LanguageModel
 from promptsearch.models.device import card
+from promptsearch.records.provenance import code_of, cpu
 from promptsearch.scoring.answer_ids import end_ids
 from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Split
 from promptsearch.tasks.template import Template
 
-#: The version of the engine, a part of every cache key: raise it when scores may change.
-ENGINE = 6
+#: The packages whose code scores depend on: none that another version left is taken for ours.
+_CODE = tuple(f"promptsearch.{name}" for name in ("models", "prompts", "scoring", "tasks"))
+#: What a model's configuration says of the folder that it came from, and not of the model.
+_ORIGIN = "_name_or_path"
 
 
 def surroundings(
@@ -38,10 +42,11 @@ def surroundings(
         held: The number of examples for which something is kept, and of tokens held at a time.
     """
     # The weights alone do not say all that the model computes.
-    config = json.dumps(lm.model.config.to_dict(), sort_keys=True, default=str)
+    told = {key: value for key, value in lm.model.config.to_dict().items() if key != _ORIGIN}
+    config = json.dumps(told, sort_keys=True, default=str)
     text = choices is None and all(example.options is None for example in split.examples)
     return (
-        ENGINE,
+        code_of(*_CODE),
         *held,
         lm.hash,
         lm.tokenizer_hash,
@@ -54,10 +59,12 @@ def surroundings(
         str(lm.dtype),
         str(lm.device),
         torch.__version__,
+        version("transformers"),
         torch.get_num_threads(),
-        # Cards of other kinds round otherwise, and all of them are called cuda:0.
+        # Processors of other kinds round otherwise, and cards, all of which are called cuda:0.
+        cpu(),
         *filter(None, map(card, lm.devices)),
         *(() if normalise == "none" else (normalise,)),
-        # What ends a text answer; answers to choose from have no end.
-        *(("end", template.end or end_ids(template, lm)) if text else ()),
+        # What ends a text answer, read and generated; answers to choose from have no end.
+        *(("end", template.end or end_ids(template, lm), sorted(lm.ends)) if text else ()),
     )

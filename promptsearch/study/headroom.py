@@ -226,7 +226,7 @@ class _Look:
             return []
 
     def _best_set(self, sets: list[Prompt]) -> list[Prompt]:
-        """Of sets of solved examples that of least loss on a few examples, if any can be read."""
+        """The set of solved examples with the least loss on a few examples, if any can be read."""
         scorer = self._showing.exact["search"]
         if not (fitting := [each for each in sets if scorer.fits(each)]):
             return []

@@ -236,7 +236,7 @@ class Run:
             self.ledger(start.record.spent if start else 0),
             {name: other.searching for name, other in self.others.items()},
             log=RunLog(self.folder),
-            cache=cache,
+            cache=None if self.seconds else cache,  # which would buy evaluations in given seconds
             proposing=self.proposing,
             start=start.prompt if start else None,
             listener=lambda books: listener("search", books),

@@ -273,6 +273,25 @@ def test_the_signature_of_a_text_names_its_end_and_that_of_choices_does_not(llam
     assert plain == signature(text, ("bad", "good"), end_token="<|pad|>") and "'end'" not in plain
 
 
+def test_the_signature_holds_what_moves_a_score_and_nothing_else(llama, monkeypatch):
+    def signature(answers=None):
+        task = tiny_task("{prompt} {text} It was {answer}", answers)
+        split = task.splits["search"]
+        return Engine(llama, task.template.bind(2), split, task.choices).signature
+
+    choices = ("bad", "good")
+    text, chosen = signature(), signature(choices)
+    monkeypatch.setattr(llama.model.config, "_name_or_path", "another/folder")
+    assert (signature(), signature(choices)) == (text, chosen), "the same model from elsewhere"
+    with monkeypatch.context() as patch:  # a generation_config.json of another revision
+        patch.setitem(vars(llama), "ends", frozenset({5, *llama.ends}))
+        assert signature() != text and signature(choices) == chosen
+    for name in ("cpu", "code_of"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"promptsearch.scoring.surroundings.{name}", lambda *_: "another")
+            assert signature() != text and signature(choices) != chosen, name
+
+
 @pytest.mark.parametrize("end", ENDS[:2])
 def test_hard_and_trained_prompts_end_alike(lm, end):
     task = tiny_task("{prompt:2} movie {prompt} {text} is {answer}" + end, None)

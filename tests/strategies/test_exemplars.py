@@ -20,6 +20,10 @@ class TestExemplars(StrategyConformance):
     options = {"shots": 2}
 
 
+class TestExemplarsOfRandomLabels(TestExemplars):
+    options = {"shots": 2, "labels": "random"}
+
+
 def scored(objective):
     return [prompt["texts"][0] for line in objective.log.lines for prompt in line["prompts"]]
 
@@ -98,5 +102,22 @@ def test_a_random_label_is_one_of_the_rows_own():
     objective = planted_objective()
     own = Example(0, {"text": "a"}, " b", 0, options=(" b", " c"))
     strategy = Exemplars(objective, seed=0, labels="random")
-    luck = np.random.default_rng(0)
-    assert {strategy._label(own, luck) for _ in range(20)} == {" b", " c"}
+    assert {strategy._label(own) for _ in range(20)} == {" b", " c"}
+
+
+def test_labels_are_drawn_for_the_set_that_is_best_with_right_ones():
+    """Among draws of labels, those would win that happen to be right."""
+    objective = planted_objective(budget=20_000)
+    search(Exemplars(objective, seed=0, shots=2, labels="random"))
+    *tried, last = objective.log.lines
+    half, right = objective.scored[: len(objective.scored) // 2], {}
+    for line in tried:
+        assert line["examples"] == half.tolist()
+        for prompt, losses in zip(line["prompts"], line["losses"], strict=True):
+            right[prompt["texts"][0]] = np.nanmean(losses)
+    best = min(right, key=right.__getitem__)
+    (shown,) = [prompt["texts"][0] for prompt in last["prompts"]]
+    inputs = [[each.rsplit(" ", 1)[0] for each in text.splitlines()] for text in (best, shown)]
+    assert inputs[0] == inputs[1] and len(right) > 10
+    assert [ranked.prompt for ranked in objective.ranking] == [TextPrompt(shown)]
+    assert objective.ledger.left < objective.ledger.spent / 4

@@ -446,6 +446,17 @@ def test_the_same_numbers_whatever_the_cache_holds(llama, tmp_path, monkeypatch)
     assert run["ledger"]["cached"] == run["ledger"]["forward"] > 0
 
 
+def test_what_earlier_runs_left_buys_no_evaluations_within_given_seconds(
+    llama, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path / "cache")
+    for name, limit in (("first", None), ("second", 1_000)):
+        given = study([{"random": {"batch": 8}}], budget=20_000, max_seconds=limit)
+        compare(given, out=tmp_path / name, model=llama, task=text_task(EASE))
+    (run,) = results_of(tmp_path / "second").values()
+    assert run["ledger"]["cached"] == 0 < run["ledger"]["computed"]
+
+
 def test_a_plan_counts_what_may_be_generated(llama):
     task = text_task(EASE)
     given = study([{"random": {"batch": 8}}], budget=20_000)
