@@ -1,6 +1,6 @@
-"""What a run leaves: the schema of `run.json` and `result.json`, for their writer and readers.
+"""What a run leaves: the schema of `result.json`, for its writer and readers.
 
-The fields have the names of the files' keys.
+The fields have the names of the file's keys.
 """
 
 from __future__ import annotations
@@ -50,21 +50,6 @@ class SettingsRecord:
     budget: int | None
     length: int
     start: StartRecord | None
-
-
-@dataclass(frozen=True)
-class BegunRecord:
-    """What `run.json` holds from a run's beginning on: what it was told, and what it began with.
-
-    Args:
-        settings: What it is told to do.
-        versions: Package -> version.
-        machine: What matters of the machine, see `promptsearch.records.provenance`.
-    """
-
-    settings: SettingsRecord
-    versions: dict[str, str]
-    machine: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import pytest
@@ -10,14 +11,16 @@ import torch
 import yaml
 
 from promptsearch import compare
-from promptsearch.errors import StudyError
-from promptsearch.records.load import load_study
+from promptsearch.errors import RecordError, StudyError
+from promptsearch.records.load import load_begun, load_study
 from promptsearch.records.provenance import code, versions
 from promptsearch.records.sealed import write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts
+from promptsearch.search.plugins import find_strategy
 from promptsearch.study import study as studying
 from promptsearch.study.execution.fleet import differing
+from promptsearch.testing.rerun import DyingLog, Killed
 from promptsearch.testing.tiny import tiny_model
 
 OTHER = "0123456789ab"
@@ -91,6 +94,68 @@ def test_a_call_that_goes_on_with_other_code_is_recorded(tiny, films, tmp_path, 
         assert (found.study.versions, found.study.device) == (before.versions, before.device)
     assert ("Made beside with", f"code {OTHER}") in facts(found)
     assert caplog.text.count(f"this process takes part with code {OTHER}") == 1
+
+
+class Backwards(find_strategy("random")):
+    """As other code might: it proposes the same prompts the other way round."""
+
+    def ask(self):
+        return super().ask()[::-1]
+
+
+@pytest.fixture
+def dying(monkeypatch):
+    """A context in which a run dies at a line of its log."""
+
+    @contextmanager
+    def die(at, how):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr("promptsearch.study.run.RunLog", lambda folder: DyingLog(folder, at, how))
+            yield
+
+    return die
+
+
+def test_a_run_names_all_code_that_made_lines_of_its_log(
+    tiny, films, tmp_path, dying, request, monkeypatch
+):
+    """Code whose replay is refused made none: the record still names the code to go on with."""
+
+    def call():
+        compare({**STUDY, "strategies": ["random"]}, out=tmp_path, model=tiny, task=films)
+        return load_begun(path)
+
+    path = tmp_path / "films" / "random" / "seed0" / "run.json"
+    with dying(2, "after"):
+        call()
+    first = load_begun(path)
+    assert first.versions["code"] == code() and first.earlier == ()
+    request.getfixturevalue("other_code")
+    with monkeypatch.context() as patch:
+        patch.setattr("promptsearch.study.entries.find_strategy", lambda name: Backwards)
+        with pytest.raises(RecordError, match="go on with the code that wrote it"):
+            call()
+    assert load_begun(path) == first
+    last = call()
+    assert last.versions["code"] == OTHER and last.earlier == (first.made_with,)
+
+
+def test_a_run_that_goes_on_from_a_state_names_its_code_before_it_adds_a_line(
+    tiny, films, tmp_path, dying, request
+):
+    rows = [{"prompt_tuning": {"interval": 2, "batch": 4}}]
+
+    def call():
+        given = {**STUDY, "budget": 6_000, "strategies": rows}
+        compare(given, out=tmp_path, model=tiny, task=films)
+
+    with dying(1, "before"):
+        call()
+    request.getfixturevalue("other_code")
+    with dying(1, "after"):
+        call()
+    (path,) = tmp_path.rglob("run.json")
+    assert load_begun(path).versions["code"] == OTHER
 
 
 def test_a_call_that_goes_on_on_another_device_is_recorded(tiny, films, tmp_path):
