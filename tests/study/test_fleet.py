@@ -168,6 +168,33 @@ def test_a_call_that_goes_on_on_another_device_is_recorded(tiny, films, tmp_path
     assert "|device:cuda:0|" in after.signature
 
 
+def test_a_call_that_goes_on_on_another_machine_is_recorded(tiny, films, tmp_path, caplog):
+    """Or with less room for keys and values; how much memory the rest has changes no number."""
+
+    def call(**more):
+        return compare({**STUDY, **more}, out=tmp_path, model=tiny, task=films)
+
+    before = asdict(call().study)
+    machine = {**before["machine"], "cpu": "First CPU at 2 GHz", "memory_gib": 0.1}
+    begun = {**before, "machine": machine, "memory": 2**60}
+    write_record(tmp_path / "study.json", "study", begun)
+    found = call(seeds=2)
+    room = f"{before['memory'] / 2**30:.3g} GiB for keys and values"
+    assert found.study.mixed == ({"cpu": before["machine"]["cpu"], "memory": room},)
+    assert found.study.machine["cpu"] == "First CPU at 2 GHz"
+    told = f"cpu {before['machine']['cpu']}, memory {room}"
+    assert ("Made beside with", told) in facts(found) and f"takes part with {told}," in caplog.text
+
+
+def test_a_limit_in_seconds_goes_on_on_the_same_machine_alone(tiny, films, tmp_path):
+    given = {**STUDY, "max_seconds": 1000.0}
+    before = asdict(compare(given, out=tmp_path, model=tiny, task=films).study)
+    begun = {**before, "machine": {**before["machine"], "cpu": "First CPU at 2 GHz"}}
+    write_record(tmp_path / "study.json", "study", begun)
+    with pytest.raises(StudyError, match="cpu, on which max_seconds depends, was First CPU at 2"):
+        compare({**given, "seeds": 2}, out=tmp_path, model=tiny, task=films)
+
+
 def test_a_shard_takes_what_another_settled_while_it_loaded(tiny, films, tmp_path, monkeypatch):
     """The last digits depend on threads and memory, and the folder records those of the first."""
     loading, made = studying.prepare, []
