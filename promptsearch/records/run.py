@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from promptsearch.records.ledger import Statement
+from promptsearch.records.ledger import MOST_CACHED, Statement
 from promptsearch.records.measured import ExamplesRecord, ScoreRecord
 
 
@@ -275,6 +275,11 @@ class RunRecord:
     flops: float | None = None
     paper: Paper | None = None
     select_curve: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether its seconds tell how long it takes: it computed most of its scores itself."""
+        return self.ledger.cached_share <= MOST_CACHED
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.
