@@ -20,6 +20,9 @@ from promptsearch.errors import BudgetExhausted
 
 #: The version of the prices: raise it when the same work costs another number of tokens.
 PRICES = 2
+#: The largest share of a run's own tokens that the cache may hold while its seconds still tell how
+#: long it takes. Searches of a study often begin with the same few prompts, which changes little.
+MOST_CACHED = 0.25
 #: The kinds of tokens that stand on the bill of a run.
 BILL = ("forward", "backward", "proposer", "pool", "brought")
 
@@ -116,6 +119,12 @@ class Statement(_Account):
     brought: int
     cached: int
     computed: int
+
+    @property
+    def cached_share(self) -> float:
+        """The share of the run's own tokens whose scores lay in the cache."""
+        own = self.forward + self.backward + self.proposer
+        return min(1.0, self.cached / own) if own else 0.0
 
 
 #: The figures of an account, in the order in which they are written.

@@ -14,10 +14,11 @@ from promptsearch.errors import RecordError, StudyError
 from promptsearch.files import exists, shown
 from promptsearch.printable import brief
 from promptsearch.records.agreement import check_run, check_settings, check_study
+from promptsearch.records.begun import BegunRecord
 from promptsearch.records.explained import EXPLAINED, ExplainedRecord
 from promptsearch.records.headroom import HEADROOM, StudyHeadroomRecord
 from promptsearch.records.results import Results
-from promptsearch.records.run import BegunRecord, FailedRecord, RunRecord
+from promptsearch.records.run import FailedRecord, RunRecord
 from promptsearch.records.sealed import damaged, read_record
 from promptsearch.records.signature import run_signature, signature
 from promptsearch.records.slim import RUNS, read_slim

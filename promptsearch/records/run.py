@@ -1,6 +1,6 @@
-"""What a run leaves: the schema of `run.json` and `result.json`, for their writer and readers.
+"""What a run leaves: the schema of `result.json`, for its writer and readers.
 
-The fields have the names of the files' keys.
+The fields have the names of the file's keys.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from promptsearch.records.ledger import Statement
+from promptsearch.records.ledger import MOST_CACHED, Statement
 from promptsearch.records.measured import ExamplesRecord, ScoreRecord
 
 
@@ -50,21 +50,6 @@ class SettingsRecord:
     budget: int | None
     length: int
     start: StartRecord | None
-
-
-@dataclass(frozen=True)
-class BegunRecord:
-    """What `run.json` holds from a run's beginning on: what it was told, and what it began with.
-
-    Args:
-        settings: What it is told to do.
-        versions: Package -> version.
-        machine: What matters of the machine, see `promptsearch.records.provenance`.
-    """
-
-    settings: SettingsRecord
-    versions: dict[str, str]
-    machine: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -290,6 +275,11 @@ class RunRecord:
     flops: float | None = None
     paper: Paper | None = None
     select_curve: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether its seconds tell how long it takes: it computed most of its scores itself."""
+        return self.ledger.cached_share <= MOST_CACHED
 
     def told(self, length: int) -> SettingsRecord:
         """What it was told to do.

@@ -157,8 +157,8 @@ class StudyRecord:
         select_by: By what the winner was selected: `loss` or `metric`.
         prices: The version of the prices in tokens, see `promptsearch.records.ledger`.
         fare: What the tokens of a model that proposes cost; None where no row asks one.
-        mixed: What processes had otherwise that took part all the same, each by name of a package,
-            or `device`.
+        mixed: What processes had otherwise that took part all the same, each by name of a package
+            or of what `machine` holds, or `device`, or `memory`.
         latest: What the last call asked for: its `strategies`, `tasks` and `seeds`, which may be
             fewer than all that the folder knows; None for all of them.
     """

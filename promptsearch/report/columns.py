@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from promptsearch.records.ledger import MOST_CACHED
 from promptsearch.records.study import StudyRecord
 from promptsearch.report import ensembles, papers, projection, sizes, training
+from promptsearch.report.notation import percent
 from promptsearch.report.summary import TaskSummary
 
 #: Column of the table of a task -> what it shows, in one line.
@@ -49,6 +51,13 @@ _FLOPS = (
 )
 
 
+#: What is said of the seconds of a study besides where runs found their scores in the cache.
+_CACHED = (
+    f"; left out are runs that found more than {percent(MOST_CACHED)} of their tokens in the cache "
+    "of scores, and – stands where no others are left"
+)
+
+
 def columns(study: StudyRecord, tasks: Sequence[TaskSummary]) -> dict[str, str]:
     """The columns with what they show in a study.
 
@@ -57,6 +66,8 @@ def columns(study: StudyRecord, tasks: Sequence[TaskSummary]) -> dict[str, str]:
         tasks: All of its tasks.
     """
     shown = dict(_ALWAYS)
+    if not all(run.timed for task in tasks for row in task.rows for run in row.runs):
+        shown["seconds"] += _CACHED
     if any(task.counted for task in tasks):
         shown["FLOPs"] = _FLOPS
     if any(task.priced for task in tasks):

@@ -291,7 +291,7 @@ def _cells(row: Row, regret: bool, task: TaskSummary) -> list[str]:
         ),
         *([flops(row.flops)] if task.counted else []),
         *([money(row.cost)] if task.priced else []),
-        f"{row.seconds:,.1f}",
+        "–" if row.seconds is None else f"{row.seconds:,.1f}",
         best.access,
     ]
 

@@ -88,8 +88,10 @@ def count(mean: float) -> str:
     return whole(mean) if mean >= 99.95 else f"{mean:.3g}"
 
 
-def short(value: float) -> str:
-    """A count in at most five characters: 950, 98.8k, 1.2M."""
+def short(value: float | None) -> str:
+    """A count in at most five characters: 950, 98.8k, 1.2M; – where there is none."""
+    if value is None:
+        return "–"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * size:
             return f"{value / size:.3g}{letter}"

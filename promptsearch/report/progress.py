@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
+from promptsearch.records.ledger import MOST_CACHED
 from promptsearch.study.events import Progress
 from promptsearch.study.time_left import TimeLeft
 
@@ -107,7 +108,8 @@ class Display:
             share = f" ({event.spent / event.budget:.0%})" if event.budget else ""
             facts.append(f"{event.spent:,} tokens{share}")
         if event.over and event.seconds:
-            facts.append(f"{event.seconds:.1f} s")
+            much = f" with {event.cached:.0%} cached" if event.cached > MOST_CACHED else ""
+            facts.append(f"{event.seconds:.1f} s{much}")
         told = ", ".join(facts)
         if event.run and not event.over and not self._console.is_terminal:
             told += self._known

@@ -160,9 +160,10 @@ class Row:
         return float(np.mean(known)) if len(known) == len(self.runs) else None
 
     @property
-    def seconds(self) -> float:
-        """The mean seconds of a run."""
-        return float(np.mean([run.seconds for run in self.runs]))
+    def seconds(self) -> float | None:
+        """The mean seconds of a run; None where all took most of their scores from the cache."""
+        known = [run.seconds for run in self.runs if run.timed]
+        return float(np.mean(known)) if known else None
 
 
 @dataclass(frozen=True)

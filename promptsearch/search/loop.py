@@ -154,6 +154,7 @@ class _Checkpoint:
             return
         with _named(strategy, "restore"):
             strategy.restore(state)
+        self._books.listener(self._books)
 
     def _read(self) -> tuple[dict[str, Any], State]:
         try:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache as once
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ from promptsearch.errors import (
     Tampered,
 )
 from promptsearch.files import exists, remove, shown
+from promptsearch.records.begun import BegunRecord
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.load import RESULT, RUN, Name, load_begun, load_run
 from promptsearch.records.measured import ScoreRecord
 from promptsearch.records.provenance import machine, versions
 from promptsearch.records.run import (
     BeginningRecord,
-    BegunRecord,
     FailedRecord,
     RunRecord,
     SettingsRecord,
@@ -43,6 +45,9 @@ from promptsearch.study.run import Beginning, Run
 from promptsearch.study.run_facts import begun_facts, done_facts, waiting_facts
 
 log = logging.getLogger(__name__)
+
+#: The logs in a run's folder.
+EVALUATIONS, PROPOSALS = "evaluations.jsonl", "proposals.jsonl"
 
 
 @dataclass(frozen=True)
@@ -136,30 +141,44 @@ class Cell:
         settings = run.settings(start)
         if self._fixed(done):
             self._check_settings(settings, done)
-        elif exists(run.folder / "proposals.jsonl") and self._differing(settings, done):
-            self._discard("proposals.jsonl")  # they answer what would not be asked now
+        elif exists(run.folder / PROPOSALS) and self._differing(settings, done):
+            self._discard(PROPOSALS)  # they answer what would not be asked now
         told = begun_facts(settings, run.arena.task.name, self.study)
         if done:
             self._discard()  # a kill after the result left it
             export_again(run.arena, done, run.folder)
             self._tell("done", message="in an earlier call", facts=done_facts(done, told))
             return
-        begun = BegunRecord(settings, versions(), machine())
-        write_record(run.folder / RUN, "run", asdict(begun))
+        begun, logs = BegunRecord(settings, versions(), machine()), (EVALUATIONS, PROPOSALS)
+        if exists(run.folder / RUN) and any(exists(run.folder / name) for name in logs):
+            begun = begun.after(load_begun(run.folder / RUN))
+        # Other code may refuse to go on with a log: it still says then which code wrote it.
+        note = once(partial(write_record, run.folder / RUN, "run", asdict(begun)))
+        if not exists(run.folder / EVALUATIONS):
+            note()
         self._tell("begun", facts=told)
-        self._make(start, cache, told)
+        self._make(start, cache, told, note)
 
-    def _make(self, start: Beginning | None, cache: ScoreCache, told: Mapping[str, Any]) -> None:
-        """Search, select, test, export, and write the result."""
+    def _make(
+        self,
+        start: Beginning | None,
+        cache: ScoreCache,
+        told: Mapping[str, Any],
+        note: Callable[[], None],
+    ) -> None:
+        """Search, select, test, export, and write the result; `note` once the log is replayed."""
         run, begin = self.run, time.monotonic()
 
         def listener(stage: str, books: Books) -> None:
+            if not books.log.replaying:
+                note()
             best = books.ranking[0].value if books.ranking else None
             spent = books.ledger.spent - books.ledger.brought
             self._tell(stage, best, spent, time.monotonic() - begin)
 
         try:
             result, winner = run.execute(cache, listener, start)
+            note()
             signed = short_signature(self.study, result.task, run.bill)
             result = export_winner(run.arena, winner, replace(result, signature=signed), run.folder)
         except (RecordError, FileError, EndpointDown):
@@ -168,7 +187,7 @@ class Cell:
             self._fail(error)
             if isinstance(error, Tampered):
                 # Losses of a model that was not the right one.
-                self._discard("evaluations.jsonl", "proposals.jsonl")
+                self._discard(EVALUATIONS, PROPOSALS)
                 if not error.mended:
                     raise
             return
@@ -209,7 +228,7 @@ class Cell:
 
     def _fixed(self, done: RunRecord | None) -> bool:
         """Whether the settings may not change; a run that failed before may be corrected."""
-        return done is not None or exists(self.run.folder / "evaluations.jsonl")
+        return done is not None or exists(self.run.folder / EVALUATIONS)
 
     def _check_settings(self, settings: SettingsRecord, done: RunRecord | None) -> None:
         """See that the run is gone on with as it was begun.

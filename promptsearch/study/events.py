@@ -51,6 +51,11 @@ class Progress:
         """Whether the run has ended."""
         return self.stage in ("done", "failed")
 
+    @property
+    def cached(self) -> float:
+        """The share of the tokens of a run that is done whose scores lay in the cache."""
+        return float(self.facts.get("cached_share", 0.0))
+
 
 Listener = Callable[[Progress], None]
 

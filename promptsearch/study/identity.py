@@ -23,7 +23,7 @@ from promptsearch.records.study import (
 )
 from promptsearch.study.calibration import measure_noise
 from promptsearch.study.draws import hash_of_split
-from promptsearch.study.execution.fleet import check_alike
+from promptsearch.study.execution.fleet import check_alike, differing
 from promptsearch.study.execution.spread import Spread
 from promptsearch.study.families import asks_proposer
 from promptsearch.study.prepare import Prepared
@@ -81,8 +81,7 @@ def settle(folder: Path, prepared: Prepared, spread: Spread) -> tuple[StudyRecor
         # Who makes all cells by itself may have updated a library on the way.
         may = spread.alone or spread.mixed
         others = check_alike(before.versions, about.versions, str(spread), may)
-        if about.device != before.device and not about.model.served:  # a server may move
-            others["device"] = about.device
+        others |= _elsewhere(before, about)
         about, known = _extended(before, about), before.tasks
     measured = {
         task.name: replace(about.tasks[task.name], noise=measure_noise(prepared.arena(task)))
@@ -227,11 +226,28 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
     )
 
 
+def _elsewhere(before: StudyRecord, now: StudyRecord) -> dict[str, str]:
+    """What is otherwise where the study goes on than where it was begun; nothing of a server."""
+    return {} if now.model.served else differing(_place(before), _place(now))
+
+
+def _place(study: StudyRecord) -> dict[str, str]:
+    """What times and the last digits of scores depend on; of memory, that of keys and values."""
+    place = {**study.machine, "memory_gib": None, "device": study.device}
+    if study.memory:
+        place["memory"] = f"{study.memory / 2**30:.3g} GiB for keys and values"
+    return {name: str(value) for name, value in place.items() if value is not None}
+
+
 def _differences(before: StudyRecord, now: StudyRecord) -> Iterator[tuple[str, Any, Any]]:
     """Settings that may not change within a folder: key, old, new."""
     for key in ("budget", "score_on", "dtype", "max_seconds", "select_by"):
         if (old := getattr(before, key)) != (new := getattr(now, key)):
             yield key, old, new
+    if now.max_seconds:  # they last as long as the machine is fast
+        for key, new in _elsewhere(before, now).items():
+            if key in before.machine:
+                yield f"{key}, on which max_seconds depends,", before.machine[key], new
     if (old := before.prices) != (new := now.prices):
         yield "the version of its prices in tokens", old, new
     for key in ("hash", "tokenizer_hash"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from statistics import fmean
 
+from promptsearch.records.ledger import MOST_CACHED
 from promptsearch.study.events import Progress
 
 #: How long a search takes under one budget beside one that needs scores only. Backward passes share
@@ -44,9 +45,10 @@ class TimeLeft:
         elif event.over:
             self._going.pop(event.run, None)
             self._over.add(event.run)
-            # The time of an earlier call counts as well; a run that failed tells nothing.
+            # The time of an earlier call counts as well; a run that failed tells nothing, and so
+            # does one that computed little.
             seconds = event.seconds or float(event.facts.get("seconds", 0.0))
-            if event.stage == "done" and seconds:
+            if event.stage == "done" and seconds and event.cached <= MOST_CACHED:
                 self._took[event.run] = seconds
                 self._by_row.clear()
         else:

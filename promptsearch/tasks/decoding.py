@@ -127,9 +127,13 @@ class Decoding:
 
     @property
     def signature(self) -> str:
-        """The way in a few words, such as `greedy, 32 tokens` or `5 beams, 40 tokens`."""
+        """The way in a few words, such as `greedy, 32 tokens` or `5 beams, 40 tokens`.
+
+        The seed of what is drawn belongs to it, as other answers have other scores; 0 goes unnamed.
+        """
         if self.temperature:
             how = f"temperature {self.temperature:g}, top-p {self.top_p:g}, {self.samples} samples"
+            how += f", seed {self.seed}" if self.seed else ""
         else:
             how = "greedy" if self.beams == 1 else f"{self.beams} beams"
             how += "" if self.length_penalty == 1 else f", length penalty {self.length_penalty:g}"

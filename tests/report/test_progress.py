@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -27,7 +28,8 @@ def searching(spent: int, seconds: float, number: int = 1, total: int = 3) -> Pr
 
 
 def test_plain_lines_come_with_each_stage_and_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 1.0, 20.0, 21.0, 22.0, 23.0, 24.0, 25.0])
+    now = iter([0.0, 1.0, 20.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.0])
+    accurate = Progress("t/run3/seed0", 3, 3, "done", 0.75, 995, 1000, 61.0, aim="accuracy")
     monkeypatch.setattr(promptsearch.report.progress.time, "monotonic", lambda: next(now))
     assert lines(
         Progress("", 0, 0, "loading", message="loading small"),
@@ -37,7 +39,8 @@ def test_plain_lines_come_with_each_stage_and_now_and_then(monkeypatch: pytest.M
         Progress("t/run1/seed0", 1, 3, "test", 1.5, 990, 1000, 60.0),
         Progress("t/run1/seed0", 1, 3, "done", 1.25, 995, 1000, 61.0),
         Progress("t/[b]run2/seed0", 2, 3, "failed", message="it [gave] up"),
-        Progress("t/run3/seed0", 3, 3, "done", 0.75, 995, 1000, 61.0, aim="accuracy"),
+        replace(accurate, facts={"cached_share": 0.05}),
+        replace(accurate, seconds=0.5, facts={"cached_share": 0.98}),
     ) == [
         "loading small",
         "[1/3] t/run1/seed0: search, best loss 1.5000, 100 tokens (10%), about 4:50 left",
@@ -46,6 +49,7 @@ def test_plain_lines_come_with_each_stage_and_now_and_then(monkeypatch: pytest.M
         "[1/3] t/run1/seed0: done, best loss 1.2500, 995 tokens (100%), 61.0 s",
         "[2/3] t/[b]run2/seed0: failed: it [gave] up",
         "[3/3] t/run3/seed0: done, best accuracy 0.7500, 995 tokens (100%), 61.0 s",
+        "[3/3] t/run3/seed0: done, best accuracy 0.7500, 995 tokens (100%), 0.5 s with 98% cached",
     ]
 
 

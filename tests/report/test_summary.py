@@ -1,8 +1,13 @@
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.metrics import f1_score
 
-from promptsearch.report import load_results
+from promptsearch.report import load_results, print_report
+from promptsearch.report.html import to_html
+from promptsearch.report.markdown import to_markdown
 from promptsearch.report.summary import summarise
 from promptsearch.tasks.metrics import find_metric
 from promptsearch.tasks.metrics.measured import choice_rows
@@ -44,6 +49,32 @@ def test_the_shown_prompt_is_of_the_seed_with_the_least_select_loss_not_of_the_b
         result["test"].update(metric=test, loss=1 - test)
         study.write(result)
     assert summary(study).rows[0].best.seed == 1
+
+
+def cached(study, label, seed, share):
+    """Write a run that found a share of its tokens in the cache, and took a second."""
+    result = study.result("reviews", label, seed, seconds=1.0)
+    result["ledger"]["cached"] = int(share * result["spent"])
+    study.write(result)
+
+
+def test_seconds_are_of_runs_that_computed_most_of_their_scores(make_study):
+    study = make_study(strategies=("manual", "random")).fill()
+    cached(study, "random", 0, 0.2)  # a few prompts that another search had begun with
+    told = to_markdown(load_results(study.folder))
+    assert "mean over seeds\n" in told and "cache" not in told
+    cached(study, "random", 1, 0.9)
+    cached(study, "manual", 0, 1.0)
+    rows = {row.label: row for row in summary(study).rows}
+    assert rows["random"].seconds == pytest.approx((1.0 + 63.2) / 2)
+    assert rows["manual"].seconds is None
+    told = to_markdown(load_results(study.folder))
+    assert "| 32.1 |" in told and "| – |" in told
+    assert "left out are runs that found more than 25 % of their tokens in the cache" in told
+    assert '<td data-value="1000000000.0">–</td>' in to_html(load_results(study.folder))
+    console = Console(file=io.StringIO(), width=100)
+    print_report(load_results(study.folder), console)
+    assert " – " in console.file.getvalue()
 
 
 def test_missing_seeds_are_counted_and_one_seed_is_flagged(make_study):

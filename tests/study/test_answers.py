@@ -418,6 +418,19 @@ def test_other_aims_do_not_extend_a_study(llama, tmp_path):
         compare(given, out=tmp_path, model=llama, task=longer)
 
 
+def test_a_study_goes_on_with_the_seed_of_what_is_drawn(llama, tmp_path):
+    """Other drawn answers have other scores; seed 0 goes unnamed, as in older records."""
+    given = study([{"manual": {"prompts": ["good film"]}}], budget=12_000)
+
+    def call(seed):
+        drawn = replace(text_task(EASE), decoding=Decoding(6, temperature=0.7, seed=seed))
+        return compare(given, out=tmp_path, model=llama, task=drawn).study
+
+    assert call(0).tasks["words"].decoding == "temperature 0.7, top-p 1, 1 samples, 6 tokens"
+    with pytest.raises(StudyError, match="decoding was temperature 0.7.* 1 samples, seed 1, 6 tok"):
+        call(1)
+
+
 def test_a_slim_record_makes_the_report_again_to_the_byte(finished, tmp_path):
     before = load_results(finished)
     write_slim_record(finished, tmp_path / "slim")

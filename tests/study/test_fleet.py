@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import pytest
@@ -10,14 +11,16 @@ import torch
 import yaml
 
 from promptsearch import compare
-from promptsearch.errors import StudyError
-from promptsearch.records.load import load_study
+from promptsearch.errors import RecordError, StudyError
+from promptsearch.records.load import load_begun, load_study
 from promptsearch.records.provenance import code, versions
 from promptsearch.records.sealed import write_record
 from promptsearch.report import load_results
 from promptsearch.report.facts import facts
+from promptsearch.search.plugins import find_strategy
 from promptsearch.study import study as studying
 from promptsearch.study.execution.fleet import differing
+from promptsearch.testing.rerun import DyingLog, Killed
 from promptsearch.testing.tiny import tiny_model
 
 OTHER = "0123456789ab"
@@ -93,6 +96,68 @@ def test_a_call_that_goes_on_with_other_code_is_recorded(tiny, films, tmp_path, 
     assert caplog.text.count(f"this process takes part with code {OTHER}") == 1
 
 
+class Backwards(find_strategy("random")):
+    """As other code might: it proposes the same prompts the other way round."""
+
+    def ask(self):
+        return super().ask()[::-1]
+
+
+@pytest.fixture
+def dying(monkeypatch):
+    """A context in which a run dies at a line of its log."""
+
+    @contextmanager
+    def die(at, how):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr("promptsearch.study.run.RunLog", lambda folder: DyingLog(folder, at, how))
+            yield
+
+    return die
+
+
+def test_a_run_names_all_code_that_made_lines_of_its_log(
+    tiny, films, tmp_path, dying, request, monkeypatch
+):
+    """Code whose replay is refused made none: the record still names the code to go on with."""
+
+    def call():
+        compare({**STUDY, "strategies": ["random"]}, out=tmp_path, model=tiny, task=films)
+        return load_begun(path)
+
+    path = tmp_path / "films" / "random" / "seed0" / "run.json"
+    with dying(2, "after"):
+        call()
+    first = load_begun(path)
+    assert first.versions["code"] == code() and first.earlier == ()
+    request.getfixturevalue("other_code")
+    with monkeypatch.context() as patch:
+        patch.setattr("promptsearch.study.entries.find_strategy", lambda name: Backwards)
+        with pytest.raises(RecordError, match="go on with the code that wrote it"):
+            call()
+    assert load_begun(path) == first
+    last = call()
+    assert last.versions["code"] == OTHER and last.earlier == (first.made_with,)
+
+
+def test_a_run_that_goes_on_from_a_state_names_its_code_before_it_adds_a_line(
+    tiny, films, tmp_path, dying, request
+):
+    rows = [{"prompt_tuning": {"interval": 2, "batch": 4}}]
+
+    def call():
+        given = {**STUDY, "budget": 6_000, "strategies": rows}
+        compare(given, out=tmp_path, model=tiny, task=films)
+
+    with dying(1, "before"):
+        call()
+    request.getfixturevalue("other_code")
+    with dying(1, "after"):
+        call()
+    (path,) = tmp_path.rglob("run.json")
+    assert load_begun(path).versions["code"] == OTHER
+
+
 def test_a_call_that_goes_on_on_another_device_is_recorded(tiny, films, tmp_path):
     before = compare(STUDY, out=tmp_path, model=tiny, task=films).study
     path = tmp_path / "study.json"
@@ -101,6 +166,33 @@ def test_a_call_that_goes_on_on_another_device_is_recorded(tiny, films, tmp_path
     after = compare({**STUDY, "seeds": 2}, out=tmp_path, model=tiny, task=films).study
     assert (after.device, after.mixed) == ("cuda:0", ({"device": "cpu"},))
     assert "|device:cuda:0|" in after.signature
+
+
+def test_a_call_that_goes_on_on_another_machine_is_recorded(tiny, films, tmp_path, caplog):
+    """Or with less room for keys and values; how much memory the rest has changes no number."""
+
+    def call(**more):
+        return compare({**STUDY, **more}, out=tmp_path, model=tiny, task=films)
+
+    before = asdict(call().study)
+    machine = {**before["machine"], "cpu": "First CPU at 2 GHz", "memory_gib": 0.1}
+    begun = {**before, "machine": machine, "memory": 2**60}
+    write_record(tmp_path / "study.json", "study", begun)
+    found = call(seeds=2)
+    room = f"{before['memory'] / 2**30:.3g} GiB for keys and values"
+    assert found.study.mixed == ({"cpu": before["machine"]["cpu"], "memory": room},)
+    assert found.study.machine["cpu"] == "First CPU at 2 GHz"
+    told = f"cpu {before['machine']['cpu']}, memory {room}"
+    assert ("Made beside with", told) in facts(found) and f"takes part with {told}," in caplog.text
+
+
+def test_a_limit_in_seconds_goes_on_on_the_same_machine_alone(tiny, films, tmp_path):
+    given = {**STUDY, "max_seconds": 1000.0}
+    before = asdict(compare(given, out=tmp_path, model=tiny, task=films).study)
+    begun = {**before, "machine": {**before["machine"], "cpu": "First CPU at 2 GHz"}}
+    write_record(tmp_path / "study.json", "study", begun)
+    with pytest.raises(StudyError, match="cpu, on which max_seconds depends, was First CPU at 2"):
+        compare({**given, "seeds": 2}, out=tmp_path, model=tiny, task=films)
 
 
 def test_a_shard_takes_what_another_settled_while_it_loaded(tiny, films, tmp_path, monkeypatch):

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from promptsearch import compare
+from promptsearch.models import LanguageModel
 from promptsearch.records.load import load_results
 from promptsearch.records.run import RunRecord
 from promptsearch.study.events import Progress
 from promptsearch.study.time_left import TimeLeft
+from promptsearch.tasks.task import Task
+from promptsearch.testing.tiny_task import tiny_study
 
 RESULTS = Path(__file__).parents[2] / "results"
 #: The share of its time that a run's search takes; the rest goes to selection and test.
@@ -126,6 +130,31 @@ def test_the_time_left_counts_on_the_runs_to_come() -> None:
     failed = Progress("t/a/seed1", 1, 3, "failed", message="no")
     assert left(*waits, earlier, failed) == pytest.approx(50)
     assert left(*waits, earlier, failed, Progress("t/a/seed2", 3, 3, "done", seconds=9.0)) == 0
+
+
+def test_runs_that_the_cache_served_tell_nothing_of_others() -> None:
+    waits = [cell(f"t/a/seed{seed}") for seed in range(4)]
+    served = replace(done("t/a/seed0", 1.0), facts={"cached_share": 0.9})
+    assert left(*waits, served) is None
+    assert left(*waits, served, done("t/a/seed1", 50.0)) == pytest.approx(2 * 50)
+
+
+def test_a_run_tells_how_much_of_it_lay_in_the_cache(
+    tiny: LanguageModel, films: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promptsearch.study.study.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("promptsearch.report.write.write_report", lambda folder: None)
+
+    def facts(out: str) -> Mapping[str, Any]:
+        told: list[Progress] = []
+        given = tiny_study([{"manual": {"prompts": ["good movie?"]}}])
+        compare(given, out=tmp_path / out, model=tiny, task=films, progress=told.append)
+        (ended,) = (event.facts for event in told if event.stage == "done")
+        return ended
+
+    first, again = facts("first"), facts("again")
+    assert (first["tokens_cached"], first["cached_share"]) == (0, 0.0)
+    assert (again["tokens_cached"], again["cached_share"]) == (again["tokens_forward"], 1.0)
 
 
 def test_training_takes_longer_under_the_same_budget_than_scoring() -> None:

@@ -37,7 +37,7 @@ def shown_by(prepared: Prepared) -> dict[str, str]:
 
 def in_words(shown: Mapping[str, str]) -> str:
     """What a process shows, on one line."""
-    return ", ".join(f"{name} {value[:_DIGITS]}" for name, value in shown.items())
+    return ", ".join(f"{name} {_short(value)}" for name, value in shown.items())
 
 
 def differing(wanted: Mapping[str, str], shown: Mapping[str, str]) -> dict[str, str]:
@@ -70,7 +70,7 @@ def check_alike(
     others = differing(wanted, shown)
     if others and not mixed:
         told = ", ".join(
-            f"{name} {value[:_DIGITS]} instead of {wanted[name][:_DIGITS]}"
+            f"{name} {_short(value)} instead of {_short(wanted[name])}"
             for name, value in others.items()
         )
         raise StudyError(
@@ -78,3 +78,8 @@ def check_alike(
             "processes the same, name another folder with --out, or say --mixed, which records it"
         )
     return others
+
+
+def _short(value: str) -> str:
+    """A hash by its first digits; names with spaces, such as those of processors, are whole."""
+    return value if " " in value else value[:_DIGITS]
