@@ -192,6 +192,10 @@ def test_report_tells_of_damage_or_shows_the_same_numbers(finished, whole, tmp_p
             lambda r: (r.update(budget=6_000), r["ledger"].update(budget=6_000)),
             "that of the study 5000",
         ),
+        (
+            lambda r: (r.update(budget=r["spent"]), r["ledger"].update(budget=r["spent"])),
+            "that of the study 5000",
+        ),
         (lambda r: (r.update(spent=9_999), r["ledger"].update(forward=9_999)), "of a budget"),
         (lambda r: r.update(gap=0.0), "gap is"),
         (lambda r: r.update(curve=r["curve"][::-1]), "its curve goes back"),
