@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptsearch.errors import Diverged, TemplateError
+from promptsearch.errors import Diverged, PromptSearchError
 from promptsearch.models import LanguageModel
 from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
@@ -126,7 +126,7 @@ class Engine:
             return True  # it was asked of all prompts of this length at the start
         try:
             self._layout.check_length(self._losses.lengths(prompt))
-        except TemplateError:  # also a text that does not go into the template: `score` says why
+        except PromptSearchError:  # whatever makes it a failure: `score` says why
             return False
         return True
 

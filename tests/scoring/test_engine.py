@@ -19,7 +19,7 @@ from promptsearch.scoring.joints import check_joints
 from promptsearch.scoring.layout import lay_out
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
-from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_task
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine, tiny_task
 
 TEMPLATES = (
     "{prompt} {text} It was {answer}",
@@ -291,6 +291,18 @@ def test_a_text_that_cannot_go_into_the_template_does_not_fit_and_fails_alone(lm
     assert [engine.fits(text) for text in texts] == [True, False, False]
     scores = engine.score(texts, np.arange(4))
     assert set(scores.failures) == {1, 2} and np.isfinite(scores.losses[0]).all()
+
+
+def test_a_text_with_a_token_that_the_model_lacks_does_not_fit_and_fails_alone():
+    model, tokenizer = tiny_model("llama")
+    model.resize_token_embeddings(len(tokenizer))
+    tokenizer.add_tokens(["filmstrip"])
+    engine = tiny_engine(LanguageModel(model, tokenizer, name="small"))
+    texts = [TextPrompt("a filmstrip"), TextPrompt("a film")]
+    assert [engine.fits(text) for text in texts] == [False, True]
+    scores = engine.score(texts, np.arange(2))
+    assert list(scores.failures) == [0] and "embeddings of" in scores.failures[0]
+    assert np.isfinite(scores.losses[1]).all()
 
 
 def test_a_loss_that_is_not_finite_is_a_failure_with_prompt_and_example(lm):
