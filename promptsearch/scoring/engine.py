@@ -20,7 +20,14 @@ from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.records.scores import (
+    ExampleIds,
+    Floats,
+    Generated,
+    Scores,
+    clear_failed,
+    not_finite,
+)
 from promptsearch.scoring.answer_ids import check_ends, solved_texts
 from promptsearch.scoring.content_free import ContentFree, blank_split
 from promptsearch.scoring.forward import keys_values, last_states
@@ -236,13 +243,11 @@ class Engine:
             if choices is not None and found.choices is not None:
                 choices[good] = found.choices.cpu().numpy()
         for i in good:
-            bad = np.flatnonzero(~np.isfinite(losses[i]))
-            if bad.size:
-                failures[i] = (
-                    f"the loss of prompt {prompts[i].key} on {self._split.name} "
-                    f"example {examples[bad[0]]} is {losses[i, bad[0]]}"
-                )
-                losses[i] = metric[i] = np.nan
+            if odd := not_finite(losses[i], None if choices is None else choices[i]):
+                noun, place, value = odd
+                where = f"{self._split.name} example {examples[place]}"
+                failures[i] = f"the {noun} of prompt {prompts[i].key} on {where} is {value}"
+        clear_failed(failures, losses, metric, choices)
         return Scores(losses, metric, choices, computed, failures)
 
     def generate(
