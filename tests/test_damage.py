@@ -19,6 +19,7 @@ from promptsearch.records.log import read_log
 from promptsearch.records.sealed import seal, sealed_line, unseal
 from promptsearch.report import load_results
 from promptsearch.report.live import LiveReport
+from promptsearch.study import cell
 
 STRATEGIES = ["random", {"prompt_tuning": {"interval": 2, "batch": 4}}]
 TUNED, DRAWN = "films/prompt_tuning/seed0", "films/random/seed0"
@@ -190,6 +191,10 @@ def test_report_tells_of_damage_or_shows_the_same_numbers(finished, whole, tmp_p
         (lambda r: r.update(budget=4_999), "its budget"),
         (
             lambda r: (r.update(budget=6_000), r["ledger"].update(budget=6_000)),
+            "that of the study 5000",
+        ),
+        (
+            lambda r: (r.update(budget=r["spent"]), r["ledger"].update(budget=r["spent"])),
             "that of the study 5000",
         ),
         (lambda r: (r.update(spent=9_999), r["ledger"].update(forward=9_999)), "of a budget"),
@@ -370,6 +375,28 @@ def test_damage_in_one_run_loses_no_other(tiny, films, tmp_path, finished, whole
     )
     (folder / DRAWN / "result.json").unlink()  # as it was told
     assert numbers(compare(study(), out=folder, model=tiny, task=films)) == whole
+
+
+def test_a_bug_in_one_run_stays_a_traceback_and_loses_no_other(tiny, films, tmp_path, monkeypatch):
+    export = cell.export_winner
+
+    def buggy(arena, winner, result, run):
+        if result.label == "random":
+            raise ZeroDivisionError("a bug of ours")
+        return export(arena, winner, result, run)
+
+    told = []
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "export_winner", buggy)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError, match="a bug of ours"):
+                compare(study(), out=tmp_path, model=tiny, task=films, progress=told.append)
+            assert (tmp_path / "report.md").exists()
+            assert (tmp_path / TUNED / "result.json").exists(), "the others were made"
+            assert not (tmp_path / DRAWN / "result.json").exists()
+    said = [step.message for step in told if step.stage == "failed"]
+    assert said == ["ZeroDivisionError: a bug of ours"] * 2
+    assert not compare(study(), out=tmp_path, model=tiny, task=films).unfinished
 
 
 @pytest.mark.parametrize("damage", [b"{", b"null", b"[" * 100_000, None])

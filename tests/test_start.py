@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -362,7 +363,28 @@ def test_a_winner_of_a_kind_that_it_cannot_start_from_fails_the_run(
     assert "'mine' was won by a TextPrompt" in result(tmp_path / "out", "pez")["error"]
 
 
-def test_another_winner_under_a_half_made_run_is_refused(tiny, films, tmp_path):
+def test_another_winner_under_a_run_costs_that_run_alone(tiny, films, tmp_path):
+    rows = ["random", {"gcg": {"batch": 4, "start": {"run": "random"}}}]
+    compare(study(rows), out=tmp_path, model=tiny, task=films)
+    run = tmp_path / "films" / "gcg" / "seed0"
+    for name in ("run.json", "result.json"):
+        about = unseal(json.loads((run / name).read_text()))
+        about.get("settings", about)["start"]["key"] = "another"
+        (run / name).write_text(json.dumps(seal(about)))
+    rows.append({"manual": {"prompts": ["good movie?"]}})
+    says = "started from the prompt another of 'random' with seed 0, which is won by .* delete"
+    for begun in (False, True):
+        with pytest.raises(RecordError, match=says):
+            compare(study(rows), out=tmp_path, model=tiny, task=films)
+        assert result(tmp_path, "manual")["status"] == "done"
+        if not begun:
+            assert result(tmp_path, "gcg")["start"]["key"] == "another", "it stays as it is"
+            (run / "result.json").unlink()
+    shutil.rmtree(run)  # as it was told
+    assert not compare(study(rows), out=tmp_path, model=tiny, task=films).unfinished
+
+
+def test_another_winner_in_the_settings_of_a_run_is_damage(tiny, films, tmp_path):
     given = study(["random", {"gcg": {"batch": 4, "start": {"run": "random"}}}])
     compare(given, out=tmp_path, model=tiny, task=films)
     path = tmp_path / "films" / "gcg" / "seed0" / "run.json"
@@ -370,9 +392,6 @@ def test_another_winner_under_a_half_made_run_is_refused(tiny, films, tmp_path):
     about["settings"]["start"]["key"] = "another"
     path.write_text(json.dumps(seal(about)))
     with pytest.raises(RecordError, match="its start is .*another"):
-        compare(given, out=tmp_path, model=tiny, task=films)
-    (path.parent / "result.json").unlink()
-    with pytest.raises(StudyError, match="start was .*another"):
         compare(given, out=tmp_path, model=tiny, task=films)
 
 

@@ -68,13 +68,19 @@ def check_run(run: RunRecord, study: StudyRecord) -> None:
         raise ValueError(f"its budget is {run.budget}, and that of its ledger {run.ledger.budget}")
     if run.ledger.left < 0:
         raise ValueError(f"it spent {run.spent} tokens of a budget of {run.budget}")
-    if run.start is None and not run.reference and run.budget != study.budget:
+    if run.start is None and not run.reference and not _is_ranked(run, study.budget):
         raise ValueError(f"its budget is {run.budget}, and that of the study {study.budget}")
     same("gap", run.gap, run.test.loss - run.search.loss_fp32)
     _check_curve(run)
     task = study.tasks[run.task]
     check_scores("select", run.select, task, task.splits["select"].size)
     check_scores("test", run.test, task, task.splits["test"].size)
+
+
+def _is_ranked(run: RunRecord, budget: int) -> bool:
+    """Whether a run has the budget of what is ranked: the study's; a control may have less."""
+    less = run.budget is not None and run.budget < budget
+    return run.budget == budget or (run.control is True and less)
 
 
 def check_settings(run: RunRecord, settings: SettingsRecord) -> None:

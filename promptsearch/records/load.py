@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -237,15 +238,17 @@ def _unfinished(
     runs: Sequence[RunRecord | FailedRecord], study: StudyRecord
 ) -> tuple[tuple[str, str, int], ...]:
     known = {(run.task, run.label, run.seed) for run in runs}
+    # Older studies do not say which rows run once, but their runs do.
     once = {(run.task, run.label) for run in runs if run.deterministic}
-    return tuple(
-        (task, label, seed)
-        for task in study.tasks
-        for label in study.strategies
-        for seed in study.seeds[: study.seeds_of(label)]
-        if (task, label, seed) not in known and (task, label) not in once
-        if study.wants(task, label, seed)
-    )
+    found = []
+    for task, label in product(study.tasks, study.strategies):
+        asked = study.seeds[: study.seeds_of(label)]
+        seeds = [seed for seed in asked if study.wants(task, label, seed)]
+        if label in study.once:
+            del seeds[1:]
+        if (task, label) not in once:
+            found += [(task, label, seed) for seed in seeds if (task, label, seed) not in known]
+    return tuple(found)
 
 
 def _differ(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +21,8 @@ class Scores:
         losses: Nats, shape `(prompts, examples)`; NaN in the rows of failed prompts.
         metric: 1 where the answer is right, else 0, shape `(prompts, examples)`; NaN likewise.
         choices: Log-probabilities, normalised over the choices, shape `(prompts, examples,
-            choices)`; None for text answers. Where the number of choices differs by example, NaN
-            stands behind those of an example that has fewer, as null in a log line.
+            choices)`; NaN likewise; None for text answers. Where the number of choices differs by
+            example, NaN stands behind those of an example that has fewer, as null in a log line.
         computed: Tokens that went through the LM.
         failures: Prompt index -> reason.
         generated: Tokens that were generated to find them, and are charged as those read are.
@@ -119,6 +119,42 @@ class Row:
             np.stack(choices) if choices else None,
             computed=0,
         )
+
+
+def not_finite(losses: Floats, choices: Floats | None) -> tuple[str, int, float] | None:
+    """The first score of a prompt that is no finite number; None where all are.
+
+    Args:
+        losses: Its losses, shape `(examples,)`.
+        choices: Its log-probabilities, shape `(examples, choices)`, as in `Scores`.
+
+    Returns:
+        What it is, the place of its example, and its value.
+    """
+    found = {"loss": losses}
+    if choices is not None:  # the minimum passes over what an example does not have
+        found["least log-probability of a choice"] = np.fmin.reduce(choices, axis=-1)
+    for noun, values in found.items():
+        if (odd := np.flatnonzero(~np.isfinite(values))).size:
+            return noun, int(odd[0]), float(values[odd[0]])
+    return None
+
+
+def clear_failed(
+    failures: Iterable[int], losses: Floats, metric: Floats, choices: Floats | None
+) -> None:
+    """Take out all that was found of prompts that failed, in place: NaN stands in their rows.
+
+    Args:
+        failures: The places of these prompts.
+        losses: As in `Scores`.
+        metric: As in `Scores`.
+        choices: As in `Scores`.
+    """
+    for i in failures:
+        losses[i] = metric[i] = np.nan
+        if choices is not None:
+            choices[i] = np.nan
 
 
 def scores_to_json(scores: Scores, values: Floats | None = None) -> dict[str, Any]:

@@ -161,6 +161,8 @@ class StudyRecord:
             or of what `machine` holds, or `device`, or `memory`.
         latest: What the last call asked for: its `strategies`, `tasks` and `seeds`, which may be
             fewer than all that the folder knows; None for all of them.
+        once: The labels of the rows of which one run stands for all seeds; records of before do not
+            say it.
     """
 
     name: str
@@ -188,6 +190,7 @@ class StudyRecord:
     prices: int = 1
     fare: Fare | None = None
     latest: dict[str, list[Any]] | None = None
+    once: list[str] = field(default_factory=list)
 
     def wants(self, task: str, label: str, seed: int) -> bool:
         """Whether the last call asked for a run."""

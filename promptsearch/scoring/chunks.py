@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from promptsearch.prompts.prompt import Prompt
-from promptsearch.records.scores import ExampleIds, Scores
+from promptsearch.records.scores import ExampleIds, Scores, clear_failed
 from promptsearch.scoring.protocol import price_of
 from promptsearch.scoring.scorer import SplitScorer
 
@@ -158,6 +158,5 @@ def _joined(chunks: Sequence[Chunk], found: Sequence[Scores], shape: tuple[int, 
             choices[where] = scores.choices
         for i, reason in scores.failures.items():
             failures.setdefault(chunk.prompts[i], reason)
-    for i in failures:
-        losses[i] = metric[i] = np.nan
+    clear_failed(failures, losses, metric, choices)
     return Scores(losses, metric, choices, sum(one.computed for one in found), failures)

@@ -14,13 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptsearch.errors import Diverged, TemplateError
+from promptsearch.errors import Diverged, PromptSearchError
 from promptsearch.models import LanguageModel
 from promptsearch.models.weights import ModelWeights
 from promptsearch.prompts.numbers import Numbers
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
-from promptsearch.records.scores import ExampleIds, Floats, Generated, Scores
+from promptsearch.records.scores import (
+    ExampleIds,
+    Floats,
+    Generated,
+    Scores,
+    clear_failed,
+    not_finite,
+)
 from promptsearch.scoring.answer_ids import check_ends, solved_texts
 from promptsearch.scoring.content_free import ContentFree, blank_split
 from promptsearch.scoring.forward import keys_values, last_states
@@ -126,7 +133,7 @@ class Engine:
             return True  # it was asked of all prompts of this length at the start
         try:
             self._layout.check_length(self._losses.lengths(prompt))
-        except TemplateError:  # also a text that does not go into the template: `score` says why
+        except PromptSearchError:  # whatever makes it a failure: `score` says why
             return False
         return True
 
@@ -236,13 +243,11 @@ class Engine:
             if choices is not None and found.choices is not None:
                 choices[good] = found.choices.cpu().numpy()
         for i in good:
-            bad = np.flatnonzero(~np.isfinite(losses[i]))
-            if bad.size:
-                failures[i] = (
-                    f"the loss of prompt {prompts[i].key} on {self._split.name} "
-                    f"example {examples[bad[0]]} is {losses[i, bad[0]]}"
-                )
-                losses[i] = metric[i] = np.nan
+            if odd := not_finite(losses[i], None if choices is None else choices[i]):
+                noun, place, value = odd
+                where = f"{self._split.name} example {examples[place]}"
+                failures[i] = f"the {noun} of prompt {prompts[i].key} on {where} is {value}"
+        clear_failed(failures, losses, metric, choices)
         return Scores(losses, metric, choices, computed, failures)
 
     def generate(

@@ -31,7 +31,7 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
-from promptsearch.records.scores import ExampleIds, Generated, Scores
+from promptsearch.records.scores import ExampleIds, Generated, Scores, clear_failed
 from promptsearch.scoring.answer_ids import (
     answer_texts,
     check_beginnings,
@@ -214,10 +214,7 @@ class ServedScorer:
                 losses[i, column], metric[i, column] = result.loss, result.right
                 if choices is not None and result.choices is not None:
                     choices[i, column, : len(result.choices)] = result.choices
-        for i in failures:
-            losses[i] = metric[i] = np.nan
-            if choices is not None:
-                choices[i] = np.nan
+        clear_failed(failures, losses, metric, choices)
         return Scores(losses, metric, choices, self._model.read - before, failures)
 
     def generate(

@@ -27,7 +27,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import stats
 
-from promptsearch.records.scores import ExampleIds, Floats, Scores
+from promptsearch.records.scores import ExampleIds, Floats, Scores, clear_failed
 
 #: The number of examples before the first look; each further look has twice as many as the one
 #: before.
@@ -96,10 +96,7 @@ class Table:
 
     def scores(self) -> Scores:
         """All of them; a contestant that failed on some examples has none."""
-        for i in self.failures:
-            self.losses[i] = self.metric[i] = np.nan
-            if self.choices is not None:
-                self.choices[i] = np.nan
+        clear_failed(self.failures, self.losses, self.metric, self.choices)
         return Scores(**vars(self))
 
 

@@ -122,7 +122,7 @@ class Cell:
             cache: Scores of earlier runs.
 
         Raises:
-            RecordError: The run's folder is damaged.
+            RecordError: The run's folder is damaged, or its run started from another winner.
             FileError: A file cannot be read or written.
             EndpointDown: A server is gone; another call goes on from here.
             StudyError: The folder holds a run made with other settings.
@@ -237,13 +237,25 @@ class Cell:
             settings: The settings as they are now; an empty key of what it starts from is not
                 known yet.
             done: How it ended before, where it did: that tells its settings, too.
+
+        Raises:
+            StudyError: It was begun with other settings.
+            RecordError: It started from another winner, which concerns no other run.
         """
-        if differing := self._differing(settings, done):
-            key, old, new = differing
-            raise StudyError(
-                f"{self.run.folder} holds a run made with other settings: {key} was {old!r}, now "
-                f"it is {new!r}. Give the row another label, or name another folder with --out."
+        if not (differing := self._differing(settings, done)):
+            return
+        key, old, new = differing
+        if key == "start" and old and new and {**old, "key": new["key"]} == new:
+            # The study file is what it was: it is the other run that was made again.
+            raise RecordError(
+                f"{shown(self.run.folder)} holds a run that started from the prompt {old['key']} "
+                f"of '{new['run']}' with seed {new['seed']}, which is won by {new['key']} now: "
+                "restore that run, or delete this folder, and the run is made anew"
             )
+        raise StudyError(
+            f"{self.run.folder} holds a run made with other settings: {key} was {old!r}, now "
+            f"it is {new!r}. Give the row another label, or name another folder with --out."
+        )
 
     def _differing(
         self, settings: SettingsRecord, done: RunRecord | None

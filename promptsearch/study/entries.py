@@ -56,6 +56,14 @@ class Entry:
         with strangers_code(f"{self.strategy.__name__}.{question}"):
             return getattr(self.strategy, question)({**options, **more})
 
+    def runs_once(self, draw: str) -> bool:
+        """Whether one run stands for all seeds: it draws nothing, and all have the same examples.
+
+        Args:
+            draw: What draws the examples, as in the study file.
+        """
+        return self.strategy.deterministic and draw == "once"
+
     def is_ranked(self, bill: int, budget: int) -> bool:
         """Whether its runs are compared with those of other rows.
 
@@ -219,9 +227,7 @@ def _source(config: StudyConfig, entry: Entry, name: str, entries: Sequence[Entr
             f"{other}: give both the same length"
         )
     own, other = (each.given.seeds or len(config.seeds) for each in (entry, source))
-    # One run of a deterministic strategy stands for all seeds, unless each draws its own examples.
-    once = source.strategy.deterministic and config.draw == "once"
-    if own > other and not once:
+    if own > other and not source.runs_once(config.draw):
         raise StudyError(
             f"'{label}' runs with {own} seeds and starts from '{name}', which runs with {other}: "
             "give both as many"

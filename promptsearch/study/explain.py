@@ -85,6 +85,8 @@ def _winners(prepared: Prepared, results: Results) -> Iterator[tuple[Arena, RunR
                 (arena, run)
                 for run in results.runs
                 if (run.task, run.label) == (task.name, entry.given.label)
+                # A seed of an earlier call has no examples here where each seed draws its own.
+                and run.seed in prepared.config.seeds
                 for arena in [prepared.arena(task, entry, run.seed)]
                 if run.searches and run.winner.text and not KINDS[run.winner.kind].trained
             ]

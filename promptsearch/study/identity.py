@@ -132,6 +132,7 @@ def _about(prepared: Prepared) -> StudyRecord:
         score_on=config.score_on,
         max_seconds=config.max_seconds,
         strategies=labels,
+        once=[e.given.label for e in prepared.entries if e.runs_once(config.draw)],
         families={
             entry.given.label: entry.family
             for entry in prepared.entries
@@ -211,6 +212,7 @@ def _extended(before: StudyRecord, now: StudyRecord) -> StudyRecord:
     return replace(
         now,
         strategies=list(dict.fromkeys([*before.strategies, *now.strategies])),
+        once=list(dict.fromkeys([*before.once, *now.once])),
         families={**before.families, **now.families},
         seeds=seeds,
         tasks={**known, **{name: task for name, task in now.tasks.items() if name not in known}},

@@ -155,7 +155,7 @@ class Prepared:
         made: dict[tuple[str, str], Run] = {}
         for place, seed in enumerate(self.config.seeds):
             for task, entry in in_order(self.tasks, self.entries):
-                once = entry.strategy.deterministic and self.config.draw == "once"
+                once = entry.runs_once(self.config.draw)
                 if place >= (1 if once else entry.given.seeds or len(self.config.seeds)):
                     continue
                 source = source_of(task, entry)

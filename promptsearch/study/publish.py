@@ -1,8 +1,8 @@
 """The export of a run's winner.
 
 A check that fails costs the export, never the run: what was scored stays as it is. `result.json`
-then holds the reason under `export`, and the numbers of a trained prompt lie in the run's folder
-`unexported`, so that other runs can start from it and the export can be tried again.
+then holds the reason under `export`, and the prompt lies in the run's folder `unexported`, so that
+other runs can start from it and the export can be tried again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from promptsearch.errors import (
 )
 from promptsearch.export.certificate import PROBE
 from promptsearch.export.saved import SavedPrompt, load_prompt, no_export, write_saved
-from promptsearch.files import remove
+from promptsearch.export.schema import read_object
+from promptsearch.export.winners import PROMPT
+from promptsearch.files import exists, remove, write_json
 from promptsearch.prompts.kinds import prompt_from_json
 from promptsearch.prompts.prompt import Prompt
 from promptsearch.prompts.text import TextPrompt
@@ -66,6 +68,7 @@ def export_winner(arena: Arena, winner: Prompt, result: RunRecord, run: Path) ->
         log.error("%s, seed %d has %s", result.label, result.seed, no_export(error))
         remove(best)  # nothing there may be mistaken for an export
         winner.save(kept)
+        write_json(kept / PROMPT, winner.to_json())
         failed, size = NoExportRecord(str(error)), _bytes(kept, result.winner.text)
         return replace(result, export=failed, bytes=size)
     remove(kept)
@@ -102,7 +105,11 @@ def winner_of(run: Path, result: RunRecord) -> Prompt:
     """
     if result.export is None:
         return load_prompt(run).prompt
-    return prompt_from_json(as_read(asdict(result.winner)), run / UNEXPORTED)
+    kept = run / UNEXPORTED
+    if exists(kept / PROMPT):
+        return prompt_from_json(read_object(kept / PROMPT), kept)
+    # A slim record, or a folder of before: the result holds the words of most prompts.
+    return prompt_from_json(as_read(asdict(result.winner)), kept)
 
 
 def export_best(arena: Arena, winner: Prompt, result: RunRecord, folder: Path) -> None:

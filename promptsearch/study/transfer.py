@@ -55,6 +55,11 @@ class Winner:
     source: str
     prompt: TextPrompt
 
+    @property
+    def of(self) -> tuple[str, str, int]:
+        """Task, label and seed of its run."""
+        return self.run.task, self.run.label, self.run.seed
+
     def fills(self, template: Template) -> bool:
         """Whether a template is that of the prompt: solved examples have a slot more in front."""
         return len(self.prompt.texts) == len(template.slots)
@@ -79,7 +84,8 @@ def carry_over(
     """Score the hard winners of each model on the others, and write `transfer.json`.
 
     What is there already stays. As long as runs are still to be made, nothing is scored: more may
-    be chosen.
+    be chosen. Winners of runs that this call does not ask of a model are not carried to it: none of
+    its templates may be theirs.
 
     Args:
         config: A study of several models, whose runs have ended.
@@ -99,12 +105,14 @@ def carry_over(
     known = load_transfer(folder) or TransferRecord()
     done = {each.name: each for each in known.carried if not each.error}
     for member in members(config):
+        part = results.parts.get(member.name)
         wanted = [
             winner
             for winner in winners
             if winner.source != member.name and winner.record(member.name).name not in done
+            if part is not None and part.study.wants(*winner.of)
         ]
-        if member.name in results.parts and wanted:
+        if wanted:
             progress(Progress("", 0, 0, "loading", message=f"carrying over to {member.name}"))
             share = share_of(member.config, folder / member.name, spread=False)
             with share.taken():
@@ -161,10 +169,10 @@ def _on(
         if prompts:
             scored = tested_on(arena, list(prompts.values()), member.name)
             found |= {(task.name, key): one for key, one in zip(prompts, scored, strict=True)}
+    none = {"error": f"it fills the slots of no template of '{member.name}'"}
     return [
-        winner.record(member.name, **found[winner.run.task, winner.prompt.key])
+        winner.record(member.name, **found.get((winner.run.task, winner.prompt.key), none))
         for winner in winners
-        if (winner.run.task, winner.prompt.key) in found
     ]
 
 

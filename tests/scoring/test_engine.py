@@ -13,13 +13,17 @@ from promptsearch.prompts.hard import HardPrompt
 from promptsearch.prompts.soft import SoftPrompt
 from promptsearch.prompts.space import PromptSpace
 from promptsearch.prompts.text import TextPrompt
+from promptsearch.records.scores import scores_to_json
+from promptsearch.records.sealed import sealed_line
 from promptsearch.scoring import Engine
 from promptsearch.scoring import sharing as plan
+from promptsearch.scoring.chunks import ChunkedScorer
 from promptsearch.scoring.joints import check_joints
 from promptsearch.scoring.layout import lay_out
+from promptsearch.scoring.losses import Losses
 from promptsearch.tasks.task import Task
 from promptsearch.testing.tiny import tiny_model
-from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_task
+from promptsearch.testing.tiny_task import ROWS, SPLITS, tiny_engine, tiny_task
 
 TEMPLATES = (
     "{prompt} {text} It was {answer}",
@@ -293,6 +297,18 @@ def test_a_text_that_cannot_go_into_the_template_does_not_fit_and_fails_alone(lm
     assert set(scores.failures) == {1, 2} and np.isfinite(scores.losses[0]).all()
 
 
+def test_a_text_with_a_token_that_the_model_lacks_does_not_fit_and_fails_alone():
+    model, tokenizer = tiny_model("llama")
+    model.resize_token_embeddings(len(tokenizer))
+    tokenizer.add_tokens(["filmstrip"])
+    engine = tiny_engine(LanguageModel(model, tokenizer, name="small"))
+    texts = [TextPrompt("a filmstrip"), TextPrompt("a film")]
+    assert [engine.fits(text) for text in texts] == [False, True]
+    scores = engine.score(texts, np.arange(2))
+    assert list(scores.failures) == [0] and "embeddings of" in scores.failures[0]
+    assert np.isfinite(scores.losses[1]).all()
+
+
 def test_a_loss_that_is_not_finite_is_a_failure_with_prompt_and_example(lm):
     task = tiny_task(TEMPLATES[0])
     engine = Engine(lm, task.template.bind(2), task.splits["search"], task.choices)
@@ -304,3 +320,34 @@ def test_a_loss_that_is_not_finite_is_a_failure_with_prompt_and_example(lm):
         and f"the loss of prompt {bad.key} on search example 0 is nan" in scores.failures[0]
     )
     assert np.isnan(scores.losses[0]).all() and np.isfinite(scores.losses[1]).all()
+
+
+class Here:
+    """Scores chunks one after the other."""
+
+    def scored(self, name, scorer, parts):
+        return [scorer.score(*part) for part in parts]
+
+
+@pytest.mark.parametrize(("field", "value"), [("losses", np.nan), ("choices", -np.inf)])
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "in chunks"])
+def test_a_prompt_that_fails_on_one_example_keeps_no_score_of_others(
+    llama, monkeypatch, field, value, cut
+):
+    of_prompts, engine = Losses.of_prompts, tiny_engine(llama)
+    scorer = ChunkedScorer("it", engine, 1, Here()) if cut else engine
+    bad, good = TextPrompt("movie"), TextPrompt("film")
+
+    def odd(self, prompts, examples):
+        found = of_prompts(self, prompts, examples)
+        if prompts[0] == bad and 3 in examples:
+            getattr(found, field)[0, list(examples).index(3)].view(-1)[-1] = value
+        return found
+
+    monkeypatch.setattr(Losses, "of_prompts", odd)
+    scores = scorer.score([bad, good], np.arange(6))
+    assert list(scores.failures) == [0]
+    assert f"prompt {bad.key} on search example 3 is {value}" in scores.failures[0]
+    for found in (scores.losses, scores.metric, scores.choices):
+        assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
+    assert sealed_line(scores_to_json(scores))

@@ -108,6 +108,13 @@ def test_a_winner_whose_export_failed_is_explained_from_its_record(study, tmp_pa
     assert found.label == "random" and found.changes
 
 
+def test_seeds_that_the_study_file_no_longer_has_are_passed_over(study, tmp_path):
+    keys = {"strategies": ["random"], "draw": "seed"}
+    compare(study(**keys, seeds=2), out=tmp_path)
+    (found,) = explain(study(**keys, seeds=[1]), tmp_path, lambda told: None).winners
+    assert (found.label, found.seed) == ("random", 1)
+
+
 def test_another_study_is_refused(made, study, tmp_path):
     config, folder = made
     shutil.copytree(folder, tmp_path / "s")

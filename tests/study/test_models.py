@@ -25,6 +25,7 @@ from promptsearch.scoring import Engine
 from promptsearch.study.config import parse_config
 from promptsearch.study.members import members, run_members
 from promptsearch.study.prepare import prepare
+from promptsearch.tasks.task import Task
 from promptsearch.tasks.template import Template
 from promptsearch.testing.rerun import results_of, without_times
 from promptsearch.testing.tiny import tiny_model
@@ -213,6 +214,44 @@ def test_nothing_is_carried_over_while_runs_are_still_to_be_made(finished, place
     (tmp_path / "s" / "large" / "films" / "random" / "seed0" / "result.json").unlink()
     carry_over(config, tmp_path / "s", films, lambda step: None)
     assert small.transfer is None and load_transfer(tmp_path / "s") is None
+
+
+def test_what_is_not_asked_for_any_more_is_neither_carried_over_nor_tried_again(
+    place, films, tmp_path, monkeypatch
+):
+    """Solved examples have a slot of their own, which no row has that is left."""
+    for page in ("write.write_report", "across_pages.write_models_report"):
+        monkeypatch.setattr(f"promptsearch.report.{page}", lambda folder: None)
+
+    def work(*rows):
+        given = keys(place, ("small", "large"), transfer=True, seeds=1, strategies=list(rows))
+        return compare({**given, "budget": 6_000}, out=tmp_path / "s", task=later)
+
+    later = Task.from_rows(
+        [{**e.fields, "label": e.choice} for e in films.splits["search"].examples],
+        template="{text} It was {prompt} {answer}",
+        label="label",
+        answers={0: "bad", 1: "good"},
+        splits={"search": 16, "select": 8, "test": 8},
+        name="films",
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("promptsearch.study.transfer._winner", lambda *given: None)
+        work(STRATEGIES[0], {"exemplars": {"shots": 1}})
+    carried = work(STRATEGIES[0]).transfer.carried
+    assert sorted((each.label, each.target) for each in carried) == [
+        ("manual", "large"),
+        ("manual", "small"),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr("promptsearch.study.transfer.prepare", None)  # nothing is left to carry over
+        work(STRATEGIES[0])
+    (tmp_path / "s" / TRANSFER).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("promptsearch.study.transfer.Winner.fills", lambda *given: False)
+        carried = work(STRATEGIES[0]).transfer.carried
+    says = "it fills the slots of no template of"
+    assert len(carried) == 2 and all(each.error.startswith(says) for each in carried)
 
 
 def test_a_prompt_that_fails_on_another_model_took_as_many_tokens(tiny, films, monkeypatch):

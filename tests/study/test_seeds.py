@@ -4,6 +4,7 @@ import pytest
 
 from promptsearch import compare
 from promptsearch.errors import StudyError
+from promptsearch.records.load import load_results
 from promptsearch.testing.tiny_task import tiny_task
 
 
@@ -27,6 +28,15 @@ def test_a_row_runs_with_the_first_seeds_and_a_report_misses_none(tiny, tmp_path
     more = {"random": {"seeds": 2, "label": "few"}}
     compare(told(more, "random"), out=tmp_path, model=tiny, task=tiny_task())
     assert seeds(tmp_path) == ["few/seed0", "few/seed1", *runs[1:]]
+
+
+def test_a_row_without_chance_is_one_run_to_be_made_whatever_the_seeds(tiny, tmp_path):
+    manual, few = {"manual": {"prompts": ["good"]}}, {"random": {"seeds": 2, "budget": 4_000}}
+    compare(told(few, manual), out=tmp_path, model=tiny, task=tiny_task())
+    for path in tmp_path.rglob("result.json"):
+        path.unlink()
+    labels = [label for _, label, _ in load_results(tmp_path).unfinished]
+    assert labels == ["random", "random", "manual"]
 
 
 def test_a_row_that_starts_from_another_has_no_more_seeds_than_that_one(tiny, tmp_path):

@@ -725,6 +725,14 @@ def test_max_seconds_ends_a_run_in_good_order(tiny, films, tmp_path, monkeypatch
     )
 
 
+def test_a_control_with_less_than_the_budget_is_ranked_and_read_again(tiny, films, tmp_path):
+    few = {"manual": {**MANUAL["manual"], "budget": 4_000}}
+    for _ in range(2):
+        found = compare(study([few]), out=tmp_path, model=tiny, task=films)
+        (run,) = found.runs
+        assert run.budget == 4_000 < found.study.budget and run.control and not run.reference
+
+
 def test_deterministic_strategies_run_once_whatever_the_seeds(tiny, films, tmp_path):
     compare(study([MANUAL, "random"], seeds=2), out=tmp_path, model=tiny, task=films)
     assert sorted(results_of(tmp_path)) == [

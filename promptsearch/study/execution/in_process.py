@@ -25,16 +25,16 @@ class Trouble:
     """What was no fault of the runs; a later call goes on with those that it met.
 
     Args:
-        damage: What is wrong with the folders of single runs.
+        damage: What is wrong with the folders of single runs, and the bugs that single runs met.
         down: The server that is gone; None where none is.
     """
 
-    damage: list[FileError | RecordError] = field(default_factory=list)
+    damage: list[Exception] = field(default_factory=list)
     down: EndpointDown | None = None
 
     def meet(
         self,
-        error: PromptSearchError,
+        error: Exception,
         at: Progress | None,
         listener: Callable[[Progress], None],
     ) -> None:
@@ -43,27 +43,32 @@ class Trouble:
         Args:
             error: What it ended with.
             at: The cell's place among the others; None where no cell was begun.
-            listener: Is told of a damaged folder.
+            listener: Is told of a damaged folder, or of a bug.
 
         Raises:
             PromptSearchError: It is neither damage of one folder nor a server that is gone.
+            MemoryError: There is no room for others either.
         """
         if isinstance(error, EndpointDown):
             self.down = error
             return
         everywhere = isinstance(error, FileError) and error.everywhere
-        if at is None or everywhere or not isinstance(error, FileError | RecordError):
+        own = isinstance(error, FileError | RecordError) and not everywhere
+        bug = not isinstance(error, PromptSearchError | MemoryError)
+        if at is None or not (own or bug):
             raise error
-        log.warning("%s: %s", at.run, error)
+        told = f"{type(error).__name__}: {error}" if bug else str(error)
+        log.warning("%s: %s", at.run, told, exc_info=error if bug else None)
         self.damage.append(error)
-        listener(replace(at, message=str(error)))
+        listener(replace(at, message=told))
 
 
 def execute(cells: Sequence[Cell], folder: Path, cache: ScoreCache) -> Trouble:
     """Make all runs; those that another process works on are waited for.
 
-    A damaged folder costs only its own run. Where the study's own model is behind a server that is
-    gone, no other run can go on; where a proposer is, others may need none.
+    A damaged folder costs only its own run, and so does a bug, which stays as loud as it was: both
+    are to be raised when the others are made. Where the study's own model is behind a server that
+    is gone, no other run can go on; where a proposer is, others may need none.
 
     Args:
         cells: The cells, each after the one that it starts from.
@@ -99,5 +104,5 @@ def execute(cells: Sequence[Cell], folder: Path, cache: ScoreCache) -> Trouble:
 def _execute(cell: Cell, cache: ScoreCache, trouble: Trouble) -> None:
     try:
         cell.execute(cache)
-    except (EndpointDown, FileError, RecordError) as error:
+    except Exception as error:
         trouble.meet(error, cell.at, cell.listener)
