@@ -268,9 +268,10 @@ class Strategy(ABC):
 
         Args:
             text: Words, repeated to the prompt's length; a space before the first one is added.
-                None for the winner of the run that `start` names, whose text is taken as these
-                words are, or else for words of the pool. In place of a winner's words that are not
-                in the pool, as that of another task may be, stand those nearest to them.
+                None for the winner of the run that `start` names, whose texts are taken as these
+                words are, each in its slot, or else for words of the pool. In place of a winner's
+                words that are not in the pool, as that of another task may be, stand those nearest
+                to them.
             rng: The generator that draws words.
 
         Raises:
@@ -280,19 +281,21 @@ class Strategy(ABC):
         space, start = self.objective.space, self.objective.start
         if start is not None and text is not None:
             raise StrategyError(TWO_STARTS.format("text"))
-        if start is not None:
-            if hard := HardPrompt.among([start]):
-                return self._within_pool(hard[0])
-            text = next(iter(self.first_texts([])), None)
-        if text is None:
+        given = [] if start is None else [start]
+        if hard := HardPrompt.among(given):
+            return self._within_pool(hard[0])
+        texts = [each.texts for each in TextPrompt.among(given)] if text is None else [(text,)]
+        if not texts:
             return space.sample(rng, 1)[0]
         # A word of the pool brings its space, also where the slot has none.
-        ids = self._repeated([f" {text.removeprefix(' ')}" if text.strip() else ""])
+        spaced = [f" {each.removeprefix(' ')}" if each.strip() else "" for each in texts[0]]
+        ids = self._repeated(spaced)
         pool = set(space.pool.tolist())
         if strangers := list(dict.fromkeys(space.decode([i]) for i in ids if i not in pool)):
             raise StrategyError(
-                f"the text {text!r} has tokens that are not in the pool of {len(pool)}: "
-                f"{', '.join(map(repr, strangers))}. Leave them out, or give a pool that holds them"
+                f"the text {' | '.join(filter(None, texts[0]))!r} has tokens that are not in the "
+                f"pool of {len(pool)}: {', '.join(map(repr, strangers))}. Leave them out, or give "
+                "a pool that holds them"
             )
         return HardPrompt(ids)
 

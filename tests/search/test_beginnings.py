@@ -95,6 +95,20 @@ def test_vectors_that_start_from_a_text_have_its_words_in_their_slots(texts, wan
     assert torch.equal(start.vectors, objective.embeddings[ids_of(wanted)])
 
 
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize(("texts", "wanted"), FILLED)
+def test_a_search_for_words_begins_at_a_text_with_a_part_for_each_slot(name, texts, wanted):
+    objective = in_two_slots()
+    objective.start = TextPrompt(written(texts))
+    assert list(find_strategy(name)(objective, seed=0).ask())[0] == HardPrompt(ids_of(wanted))
+
+
+def test_a_search_for_words_begins_at_no_empty_text():
+    for texts in ([""], ["", " "]):
+        with pytest.raises(StrategyError, match="won by the empty prompt"):
+            started("coordinate", TextPrompt(texts))
+
+
 @pytest.mark.parametrize("name", [*WORDS, "pez"])
 def test_a_winner_begins_with_the_nearest_words_where_the_pool_lacks_its_own(name, caplog):
     scorer = PlantedScorer("separable", pool=20, length=4)
