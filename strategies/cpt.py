@@ -59,7 +59,7 @@ class CPT(TrainedStrategy):
         eps_format: The same for all tokens that belong neither to an input nor to an answer.
         decay: The weight of the last answer in the prompt, and of each one against that behind it;
             a training example's weight is 1. With 0 only training examples have a loss, as they
-            must where the model reads both ways, or where text of the input stands before the
+            must where the model reads both ways, or where text of the input stands within the
             prompt.
         separator: Stands behind each solved example that is drawn.
         rate: Peak learning rate of AdamW; `auto` tries rates in a short test, which the budget
@@ -118,8 +118,8 @@ class CPT(TrainedStrategy):
 
     @classmethod
     def shows_examples(cls, options: Mapping[str, Any]) -> bool:
-        """Whether it trains those of another run's winner; drawn ones stand in the slots."""
-        return bool(options["start"])
+        """Always: what another run's winner lacks of them is drawn."""
+        return True
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """The embeddings of the prompt's tokens, each with its ball."""

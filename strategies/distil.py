@@ -102,8 +102,9 @@ class Distil(TrainedStrategy):
 
     @classmethod
     def shows_examples(cls, options: Mapping[str, Any]) -> bool:
-        """Whether those of another run's winner teach; drawn ones stand in the slots."""
-        return bool(options["start"])
+        """Whether those of another run's winner teach, or drawn ones."""
+        start: bool | None = options["start"]
+        return options["text"] is None if start is None else start
 
     def encoder(self, generator: torch.Generator) -> nn.Module:
         """Embeddings of tokens of the teacher, drawn, in their order."""

@@ -37,7 +37,7 @@ class PromptTuning(TrainedStrategy):
     """Train the vectors of a soft prompt directly.
 
     With `start: {run: LABEL}` they start from that run's winner: from its vectors, or from the
-    tokens of its words; a text's tokens are repeated to the prompt's length.
+    tokens of its words; a text's tokens are repeated to the length of their slot.
 
     Args:
         objective: Scores prompts on the search split.
@@ -100,11 +100,6 @@ class PromptTuning(TrainedStrategy):
             ids = list(start.ids)
         else:
             (start,) = TextPrompt.among([start])
-            if not any(start.texts):
-                raise StrategyError(
-                    "the run that 'start' names was won by the empty prompt: there is no word to "
-                    "start from"
-                )
             ids = self.tokens_of(start)
         return self.objective.embeddings[torch.tensor(ids)].float().cpu()
 

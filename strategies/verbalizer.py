@@ -19,7 +19,9 @@ Beats random on the planted objective `separable`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -176,7 +178,7 @@ class Verbalizer(Strategy):
         for _ in range(20 * self._tries):
             texts = list(_words(best).texts)
             at = int(self._rng.integers(len(texts)))
-            texts[at] = " ".join(self._edited(texts[at].split()))
+            texts[at] = self._edited(texts[at])
             new = TextPrompt(texts)
             own = new if best.answers is None else VerbalizedPrompt(new, best.answers)
             if own.key not in self._values:
@@ -185,16 +187,32 @@ class Verbalizer(Strategy):
                 break
         return list(found.values())
 
-    def _edited(self, words: list[str]) -> list[str]:
-        """The words of a slot with one of them exchanged, added or left out."""
+    def _edited(self, text: str) -> str:
+        """The text of a slot with one word exchanged, added or left out, its lines as they are."""
         space, rng = self.objective.space, self._rng
+        words, blanks = text.split(), re.split(r"\S+", text)  # blanks around and between words
+        count = len(words)
         word = space.decode([int(rng.choice(space.pool))]).strip()
         how = rng.choice(["exchange", "add", "leave out"], p=[0.5, 0.3, 0.2])
-        at = int(rng.integers(len(words) + 1))
+        at = int(rng.integers(count + 1))
         if how == "add" or not words:
-            return [*words[:at], word, *words[at:]]
-        at = min(at, len(words) - 1)
-        return [*words[:at], *([word] if how == "exchange" else []), *words[at + 1 :]]
+            words.insert(at, word)
+            blanks.insert(min(at + 1, count), " " if count else "")
+            return _joined(blanks, words)
+        at = min(at, count - 1)
+        if how == "exchange":
+            words[at] = word
+            return _joined(blanks, words)
+        # Of the blanks around it those stay that begin or end the text, or else that end a line.
+        breaks = [each.count("\n") for each in blanks]
+        first = at == 0 or (at < count - 1 and breaks[at] > breaks[at + 1])
+        del words[at], blanks[at + 1 if first else at]
+        return _joined(blanks, words)
+
+
+def _joined(blanks: Sequence[str], words: Sequence[str]) -> str:
+    """The text in which the words stand among the blanks, which are one more."""
+    return "".join(map("".join, zip_longest(blanks, words, fillvalue="")))
 
 
 def _words(prompt: Worded) -> TextPrompt:

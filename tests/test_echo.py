@@ -180,7 +180,7 @@ def test_one_other_loss_is_enough_to_go_on():
             "losses": [losses],
         }
 
-    alike, lines = Alike(), [line(str(i), [1.0, 0.0]) for i in range(ENOUGH - 1)]
+    alike, lines = Alike(served=True), [line(str(i), [1.0, 0.0]) for i in range(ENOUGH - 1)]
     alike.look(lines)
     assert not alike.blind and was_blind(alike.reason("x"))
     alike.look([*lines, line("0", [1.0, 0.0])])  # the same prompt again

@@ -292,6 +292,20 @@ class RunRecord:
             self.strategy, self.label, self.options, self.seed, self.budget, length, start
         )
 
+    def as_beginning(self, task: str) -> BeginningRecord:
+        """What a run of a task says of this one, from whose winner it starts."""
+        return BeginningRecord(
+            run=self.label,
+            seed=self.seed,
+            key=self.winner.key,
+            kind=self.winner.kind,
+            text=self.winner.text,
+            task=None if task == self.task else self.task,
+            spent=self.spent,
+            select=ScoreRecord(self.select.loss, self.select.metric),
+            test=ScoreRecord(self.test.loss, self.test.metric),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class FailedRecord:

@@ -48,7 +48,7 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
     """Ask, score and tell, until something ends the search.
 
     A search ends when the budget or the time is spent, when nothing is left to propose, when
-    training diverges, or when scores are all alike.
+    training diverges, or when scores are all alike, see `Alike`.
 
     Args:
         strategy: The strategy, fresh from its constructor; its objective's log decides whether it
@@ -69,7 +69,7 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
     checkpoint = _Checkpoint(folder / "state.safetensors", books) if folder else None
     if checkpoint and books.log.replaying:
         checkpoint.load(strategy)
-    alike = Alike()
+    alike = Alike(served=books.scorer.white_box is None)
     while True:
         try:
             prompts, examples = _ask(strategy, proposes)

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,11 @@ log = logging.getLogger(__name__)
 BEGIN = "let its __init__ begin with `super().__init__(objective, seed=seed)`"
 #: Why an option and the winner of another run cannot both be where a search begins.
 TWO_STARTS = "it cannot begin at '{}' and at the run that 'start' names: give one of them"
+#: Why no search begins at the option `text`, or at the winner of another run.
+NO_WORDS = "'text' is empty: give words to start from, or leave it out"
+EMPTY_START = (
+    "the run that 'start' names was won by the empty prompt: no word is left to start from"
+)
 
 
 class Access(StrEnum):
@@ -227,18 +233,33 @@ class Strategy(ABC):
         return 0
 
     def tokens_of(self, text: str | TextPrompt) -> list[int]:
-        """The token ids of a text, repeated to the prompt's length; soft prompts may start there.
+        """The token ids that a text has in the slots; soft prompts may start there.
+
+        Those of each slot are repeated to its length. A slot without a text goes on with those of
+        the slot before it.
 
         Args:
-            text: The text, or a prompt, as it stands in the slots.
+            text: The text for the first slot, or a prompt.
 
         Raises:
             StrategyError: The text has no tokens.
         """
-        tokens = self.objective.encode(text)
-        if not tokens:
-            raise StrategyError("'text' is empty: give words to start from, or leave it out")
-        return [tokens[i % len(tokens)] for i in range(self.objective.space.length)]
+        prompt = TextPrompt(text) if isinstance(text, str) else text
+        return self._repeated(self.objective.space.slot_texts(prompt))
+
+    def _repeated(self, texts: Sequence[str]) -> list[int]:
+        """The token ids of what stands in the slots; what is beyond them goes on in the last."""
+        found: list[tuple[list[int], int]] = []  # tokens, and the places that they fill
+        for text, slot in zip_longest(texts, self.objective.space.slots):
+            tokens = self.objective.encode(text) if text else []
+            places = (slot.length or 0) if slot else 0
+            if found and not (tokens and slot and found[-1][0]):
+                before, filled = found.pop()
+                tokens, places = before + tokens, filled + places
+            found.append((tokens, places))
+        if not found[0][0]:
+            raise StrategyError(NO_WORDS if self.objective.start is None else EMPTY_START)
+        return [tokens[i % len(tokens)] for tokens, places in found for i in range(places)]
 
     def first_words(self, text: str | None, rng: np.random.Generator) -> HardPrompt:
         """The prompt at which a search for words begins.
@@ -247,9 +268,10 @@ class Strategy(ABC):
 
         Args:
             text: Words, repeated to the prompt's length; a space before the first one is added.
-                None for the winner of the run that `start` names, whose text is taken as these
-                words are, or else for words of the pool. In place of a winner's words that are not
-                in the pool, as that of another task may be, stand those nearest to them.
+                None for the winner of the run that `start` names, whose texts are taken as these
+                words are, each in its slot, or else for words of the pool. In place of a winner's
+                words that are not in the pool, as that of another task may be, stand those nearest
+                to them.
             rng: The generator that draws words.
 
         Raises:
@@ -259,18 +281,21 @@ class Strategy(ABC):
         space, start = self.objective.space, self.objective.start
         if start is not None and text is not None:
             raise StrategyError(TWO_STARTS.format("text"))
-        if start is not None:
-            if hard := HardPrompt.among([start]):
-                return self._within_pool(hard[0])
-            text = next(iter(self.first_texts([])), None)
-        if text is None:
+        given = [] if start is None else [start]
+        if hard := HardPrompt.among(given):
+            return self._within_pool(hard[0])
+        texts = [each.texts for each in TextPrompt.among(given)] if text is None else [(text,)]
+        if not texts:
             return space.sample(rng, 1)[0]
-        ids = self.tokens_of(text if text.startswith(" ") else f" {text}")
+        # A word of the pool brings its space, also where the slot has none.
+        spaced = [f" {each.removeprefix(' ')}" if each.strip() else "" for each in texts[0]]
+        ids = self._repeated(spaced)
         pool = set(space.pool.tolist())
         if strangers := list(dict.fromkeys(space.decode([i]) for i in ids if i not in pool)):
             raise StrategyError(
-                f"the text {text!r} has tokens that are not in the pool of {len(pool)}: "
-                f"{', '.join(map(repr, strangers))}. Leave them out, or give a pool that holds them"
+                f"the text {' | '.join(filter(None, texts[0]))!r} has tokens that are not in the "
+                f"pool of {len(pool)}: {', '.join(map(repr, strangers))}. Leave them out, or give "
+                "a pool that holds them"
             )
         return HardPrompt(ids)
 

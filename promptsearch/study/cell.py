@@ -25,10 +25,8 @@ from promptsearch.files import exists, remove, shown
 from promptsearch.records.begun import BegunRecord
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.load import RESULT, RUN, Name, load_begun, load_run
-from promptsearch.records.measured import ScoreRecord
 from promptsearch.records.provenance import machine, versions
 from promptsearch.records.run import (
-    BeginningRecord,
     FailedRecord,
     RunRecord,
     SettingsRecord,
@@ -307,20 +305,7 @@ class Cell:
                 f"by {ended.winner.key}: restore it, or delete {RESULT} beside it, and the run "
                 "ends again from its log"
             )
-        return Beginning(
-            prompt,
-            BeginningRecord(
-                run=run.label,
-                seed=run.seed,
-                key=ended.winner.key,
-                kind=ended.winner.kind,
-                text=ended.winner.text,
-                task=self._task_of(run),
-                spent=ended.spent,
-                select=ScoreRecord(ended.select.loss, ended.select.metric),
-                test=ScoreRecord(ended.test.loss, ended.test.metric),
-            ),
-        )
+        return Beginning(prompt, ended.as_beginning(self.run.arena.task.name))
 
 
 def record_failure(

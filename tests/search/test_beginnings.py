@@ -1,14 +1,20 @@
-"""Where searches for words and texts begin: at the winner of another run, whatever its kind."""
+"""Where searches begin: at a text, or at the winner of another run, whatever its kind."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 from torch.nn.functional import normalize
 
 from promptsearch import HardPrompt, TextPrompt
 from promptsearch.errors import StrategyError
+from promptsearch.prompts.space import PromptSpace
 from promptsearch.search.plugins import find_strategy
+from promptsearch.study.arena import Arena
+from promptsearch.tasks.notation import Slot
 from promptsearch.testing.planted import PlantedScorer
+from promptsearch.testing.searched import objective_on
+from promptsearch.testing.tiny_task import tiny_task
 
 WORDS = ["coordinate", "genetic", "evolution", "bayesian", "gcg", "autoprompt"]
 TEXTS = ["grips", "joint", "llm_proposed", "llm_evolution", "reflect", "verbalizer"]
@@ -38,6 +44,69 @@ def test_a_search_for_words_begins_at_words_and_at_texts(name):
     outside = next(i for i in range(48) if i not in pool())
     with pytest.raises(StrategyError, match=rf"not in the pool of 20: 'w{outside}'"):
         list(started(name, TextPrompt(f"w{outside}")).ask())
+
+
+@pytest.mark.parametrize("name", ["prompt_tuning", "black_box_tuning"])
+def test_vectors_that_start_from_a_text_begin_at_its_loss(name, tiny):
+    length = len(tiny.encode(" good film"))
+    task = tiny_task(f"{{text}} It was {{prompt:{length}}} {{answer}}")
+    objective = objective_on(Arena.build(task, tiny, torch.float32, length, tiny.words, 8))
+    (start,) = find_strategy(name)(objective, seed=0, text="good film").ask()
+    values = [objective.evaluate([each]).values[0] for each in (start, TextPrompt("good film"))]
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+#: Texts of two slots by the numbers of their words, and of the words that fill 3 and 2 tokens.
+FILLED = [
+    (["0", "1 2 0"], "00012"),
+    (["0 1", "2"], "01022"),
+    (["0 1", ""], "01010"),
+    (["", "2 1"], "21212"),
+    (["0", "1", "2"], "00012"),
+]
+
+
+def in_two_slots():
+    """A planted objective whose prompts fill two slots, of 3 and 2 tokens."""
+    scorer = PlantedScorer("separable", pool=20, length=5)
+    scorer.space = PromptSpace(
+        scorer.space.pool,
+        5,
+        scorer.space.decode,
+        slots=[Slot(3, space=True), Slot(2, space=False)],
+        embeddings=lambda: scorer.embeddings,
+    )
+    return scorer.objective()
+
+
+def ids_of(numbers):
+    return [pool()[int(number)] for number in numbers]
+
+
+def written(texts):
+    return [" ".join(f"w{i}" for i in ids_of(text.split())) for text in texts]
+
+
+@pytest.mark.parametrize(("texts", "wanted"), FILLED)
+def test_vectors_that_start_from_a_text_have_its_words_in_their_slots(texts, wanted):
+    objective = in_two_slots()
+    objective.start = TextPrompt(written(texts))
+    (start,) = find_strategy("prompt_tuning")(objective, seed=0).ask()
+    assert torch.equal(start.vectors, objective.embeddings[ids_of(wanted)])
+
+
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize(("texts", "wanted"), FILLED)
+def test_a_search_for_words_begins_at_a_text_with_a_part_for_each_slot(name, texts, wanted):
+    objective = in_two_slots()
+    objective.start = TextPrompt(written(texts))
+    assert list(find_strategy(name)(objective, seed=0).ask())[0] == HardPrompt(ids_of(wanted))
+
+
+def test_a_search_for_words_begins_at_no_empty_text():
+    for texts in ([""], ["", " "]):
+        with pytest.raises(StrategyError, match="won by the empty prompt"):
+            started("coordinate", TextPrompt(texts))
 
 
 @pytest.mark.parametrize("name", [*WORDS, "pez"])

@@ -5,7 +5,9 @@ A search that time ended is not gone on with.
 
 import json
 import os
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -14,6 +16,7 @@ from promptsearch import Access, Ask, SoftPrompt, State, Strategy
 from promptsearch.errors import StrategyError
 from promptsearch.records.log import RunLog
 from promptsearch.records.sealed import sealed_line, unseal
+from promptsearch.search.alike import ENOUGH, was_blind
 from promptsearch.search.books import books_of
 from promptsearch.search.loop import search
 from promptsearch.search.ranking import FINALISTS
@@ -34,6 +37,18 @@ class Walks(Strategy):
         if self.step > 16:
             return []
         return [self.objective.space.prompt(divmod(self.step - 1, 4))]
+
+
+class Many(Strategy):
+    """Proposes more prompts than are enough to see that all are alike."""
+
+    step = 0
+
+    def ask(self):
+        self.step += 1
+        if self.step > ENOUGH + 8:
+            return []
+        return [self.objective.space.prompt([0, self.step])]
 
 
 class Asks(Walks):
@@ -316,3 +331,37 @@ def test_without_a_state_no_numbers_are_written(tmp_path):
     given = scorer().objective(log=RunLog(tmp_path))
     search(Forgets(given, seed=0), tmp_path)
     assert len(given.finalists()) == FINALISTS and not (tmp_path / "finalists").exists()
+
+
+class Zero(PlantedScorer):
+    """Scores all prompts by a metric that is 0, as long as no answer is right."""
+
+    followed = "exact_match"
+
+    def score(self, prompts, examples):
+        scores = super().score(prompts, examples)
+        return replace(scores, losses=-np.zeros_like(scores.losses), followed=self.followed)
+
+
+class ServedZero(Zero):
+    """The same behind a server, which shows nothing but scores."""
+
+    white_box = None
+
+
+class Nats(Zero):
+    """Losses that are all 0."""
+
+    followed = ""
+
+
+@pytest.mark.parametrize(("kind", "blind"), [(Zero, False), (ServedZero, True), (Nats, True)])
+def test_a_metric_that_is_0_for_all_prompts_ends_no_search_of_a_model_that_is_loaded_here(
+    kind, blind
+):
+    objective = kind("separable", pool=100, length=2).objective()
+    strategy = Many(objective, seed=0)
+    reason = search(strategy)
+    assert was_blind(reason) and "(0 on each)" in reason, "it is said in any case"
+    assert ("The search ended because: nothing left to propose" in reason) != blind
+    assert strategy.step == (ENOUGH if blind else ENOUGH + 9)

@@ -218,5 +218,6 @@ def test_a_text_is_cut_into_tokens_as_it_stands_in_the_slots(tiny, template, tex
     given = objective_on(arena)
     given.start = winner = TextPrompt(texts)
     (start,) = PromptTuning(given, seed=0).ask()
-    ids = [i for slot in slots_of(arena.template, tiny, winner) for i in slot]
-    assert torch.equal(start.vectors, given.embeddings[(ids * 4)[:4]].float())
+    pairs = zip(slots_of(arena.template, tiny, winner), arena.template.slots, strict=True)
+    ids = [i for tokens, slot in pairs for i in (tokens * 4)[: slot.length]]
+    assert torch.equal(start.vectors, given.embeddings[ids].float())

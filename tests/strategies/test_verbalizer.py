@@ -169,6 +169,24 @@ def test_prompts_take_turns_best_first_and_then_change():
         assert abs(len(after) - len(before)) <= 1 and after != before
 
 
+def test_a_change_of_solved_examples_leaves_their_lines_as_they_are():
+    objective, _ = planted(60_000)
+    text = "the film one: bad\n\nthe film two: good\n"
+    strategy = Verbalizer(objective, seed=0, prompts=[text], words=1, keep=1, tries=24)
+    for _ in range(2):  # as it is, and with answer words
+        strategy.tell([], objective.evaluate(strategy.ask()))
+    found = [prompt.words.texts[0] for prompt in strategy.ask()]
+    lines = [line.split() for line in text.split("\n")]
+    sizes = set()
+    for each in found:
+        assert each == each.replace("  ", " ") and each.count("\n") == 3, repr(each)
+        new = [line.split() for line in each.split("\n")]
+        ((before, after),) = [pair for pair in zip(lines, new, strict=True) if pair[0] != pair[1]]
+        assert " ".join(after) in each.split("\n")
+        sizes.add(len(after) - len(before))
+    assert len(found) == 24 and sizes == {-1, 0, 1}
+
+
 def test_tasks_without_classes_are_refused(tiny):
     task = tiny_task(answers=None)
     engine = Engine(tiny, task.template.bind(2), task.splits["search"], None)

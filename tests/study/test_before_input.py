@@ -135,9 +135,27 @@ def test_winners_before_the_input_are_not_trained_in_slots_behind_it(name, under
     before = prepare(config, tiny, under("{prompt} {text} {answer}"))
     assert [entry.shows for entry in before.entries] == [True, True]
     assert len({key.shows for key in before.arenas}) == 1
-    rows = [{"manual": {"prompts": ["the film " * 20]}}, {name: {"start": {"run": "manual"}}}]
+
+
+@pytest.mark.parametrize("name", ["distil", "distil_prefix", "cpt"])
+def test_drawn_examples_are_not_trained_in_slots_behind_the_input(name, under, tiny):
+    config = parse_config({**study([name]), "model": "m", "task": "films"})
+    with pytest.raises(StudyError, match=f"'{name}' trains .* has its first slot behind it"):
+        prepare(config, tiny, under("{text} {prompt} {answer}"))
+    assert prepare(config, tiny, under("{prompt} {text} {answer}")).entries[0].shows
+
+
+@pytest.mark.parametrize("name", ["distil", "distil_prefix"])
+def test_other_texts_are_taught_in_slots_behind_the_input(name, under, tiny):
+    text = "the film " * 20
+    rows = [
+        {"manual": {"prompts": [text]}},
+        {name: {"label": "found", "start": {"run": "manual"}}},
+        {name: {"label": "given", "text": text}},
+    ]
     config = parse_config({**study(rows, length=20, budget=50_000), "model": "m", "task": "films"})
-    assert not prepare(config, tiny, under("{text} {prompt} {answer}")).entries[1].shows
+    entries = prepare(config, tiny, under("{text} {prompt} {answer}")).entries
+    assert not any(entry.shows for entry in entries)
 
 
 def test_what_starts_from_solved_examples_has_their_texts(under, tiny, tmp_path):
