@@ -178,13 +178,19 @@ class Grips(Strategy):
         """What to rank by, in nats: loss minus weighted entropy of the predictions (section 3)."""
         if not self._entropy or evaluation.choices is None:
             return [float(value) for value in evaluation.values]
+        # Where the answers to choose from differ by row, only their texts compare.
+        options = [each.options for each in self.objective.examples(evaluation.examples)]
         found = []
         # The choices of each prompt have the shape (examples, choices).
         for value, choices in zip(evaluation.values, evaluation.choices, strict=True):
             # Behind the choices of an example that has fewer stands NaN.
-            scored = choices[~np.isnan(choices).all(1)]
-            shares = np.bincount(np.nanargmax(scored, 1), minlength=1) / max(1, len(scored))
-            shares = shares[shares > 0]
+            chosen = [
+                int(np.nanargmax(row)) if own is None else own[int(np.nanargmax(row))]
+                for own, row in zip(options, choices, strict=True)
+                if not np.isnan(row).all()
+            ]
+            _, counts = np.unique(chosen, return_counts=True)
+            shares = counts / max(1, len(chosen))
             # Section 3: the sum of p log p is minus the entropy.
             found.append(float(value) + self._entropy * float((shares * np.log(shares)).sum()))
         return found

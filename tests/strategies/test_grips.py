@@ -1,5 +1,6 @@
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,6 +202,19 @@ def test_entropy_of_the_predictions_is_taken_off_the_loss():
     assert strategy.criterion(evaluation) == pytest.approx(
         [1.0, 1.0 - 0.5 * np.log(2), float("inf")]
     )
+
+
+def test_answers_that_differ_by_row_are_told_apart_by_their_texts_and_not_by_their_places():
+    class ByRow(PlantedScorer):
+        def examples(self, ids):
+            orders = ((" yes", " no"), (" no", " yes", " maybe"))
+            return [replace(each, options=orders[each.id % 2]) for each in super().examples(ids)]
+
+    strategy = Grips(ByRow("separable").objective(), seed=0, prompts=["w1"], entropy=0.5)
+    first, second = [-0.1, -2.4, np.nan], [-2.4, -0.1, -9.0]
+    same_text, same_place = [first, second] * 2, [first, [-0.1, -2.4, -9.0]] * 2
+    evaluation = told([], [1.0, 1.0], np.array([same_text, same_place]))
+    assert strategy.criterion(evaluation) == pytest.approx([1.0, 1.0 - 0.5 * np.log(2)])
 
 
 def test_phrases_may_be_written_by_the_proposer():
