@@ -141,13 +141,41 @@ def test_what_was_deleted_before_a_phrase_was_written_can_be_added_again():
     first = strategy.ask()
     strategy.tell(first, told(first, [1.0]))
     prompts = strategy.ask()
-    words = [set(prompt.texts[0].split()) for prompt in prompts]
+    words = [prompt.texts[0].split() for prompt in prompts]
     (best, *_) = [i for i, own in enumerate(words) if "zzz" in own and len(own) == 3]
     values = np.full(len(prompts), 2.0)
     values[best] = 0.5
     strategy.tell(prompts, told(prompts, values))
-    gone = {"a", "b", "c", "d"} - words[best]  # one was deleted, and in place of one stands zzz
+    gone = {"a", "b", "c", "d"}.difference(
+        words[best]
+    )  # one was deleted, and in place of one stands zzz
     assert any(gone & set(prompt.texts[0].split()) for prompt in strategy.ask())
+
+
+def test_a_candidate_has_as_many_edits_where_the_proposer_writes_phrases_of_it():
+    class Saying:
+        def most(self, request):
+            return 1
+
+        def complete(self, requests, **how):
+            return [Completion("zzz", 1, 1) for _ in requests]
+
+    scorer = PlantedScorer("separable")
+    strategy = Grips(
+        scorer.objective(proposing=Saying()),
+        seed=0,
+        prompts=["a b c d e f g h"],
+        batch=100,
+        edits=4,
+        phrase=1,
+        substitute="proposer",
+    )
+    first = strategy.ask()
+    strategy.tell(first, told(first, [1.0]))
+    words = [prompt.texts[0].split() for prompt in strategy.ask()]
+    assert max(own.count("zzz") for own in words) > 2
+    once = [own for own in words if sum(map(str.__ne__, own, "abcdefgh")) == 1 and len(own) == 8]
+    assert len(once) < len(words) / 10
 
 
 def test_the_best_candidate_is_taken_only_where_it_is_better():
