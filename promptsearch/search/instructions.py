@@ -87,8 +87,9 @@ def read_instruction(text: str) -> str:
     line = line.strip("*`_ ")
     if quoted := re.fullmatch(r"""["'“]([^"“”]+)["'”]""", line):
         line = quoted[1]
+    # A label has a number or marks behind it, if anything: other words are an instruction's own.
     labelled = re.match(
-        r"(?:input|output|wanted|feedback|score|first|second|in other words)\b.*:",
+        r"(?:input|output|wanted|feedback|score|first|second|in other words)\b[\W\d]*:",
         line,
         flags=re.IGNORECASE,
     )

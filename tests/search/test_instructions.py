@@ -34,6 +34,18 @@ from promptsearch.testing.planted import PlantedScorer
         ("...", ""),
         ("Output: yes", ""),
         ("Score: 50", ""),
+        ("Input 2: cat", ""),
+        ("**Output (1)**: yes", ""),
+        ("In other words: Say it.", ""),
+        (
+            "First decide who speaks, then answer: a or b",
+            "First decide who speaks, then answer: a or b",
+        ),
+        ("Score the review: good or bad.", "Score the review: good or bad."),
+        (
+            "Output yes if the guest is happy: otherwise no.",
+            "Output yes if the guest is happy: otherwise no.",
+        ),
     ],
 )
 def test_an_instruction_is_read_from_the_first_line_without_what_stands_around_it(
