@@ -41,6 +41,7 @@ from promptsearch import Ask, Evaluation, Objective, Prompt, Strategy, TextPromp
 from promptsearch.errors import StrategyError
 from promptsearch.records.scores import ExampleIds, Floats
 from promptsearch.search.answering import Answer
+from promptsearch.search.asked import in_one_order
 from promptsearch.search.front import front
 from promptsearch.search.instructions import FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
@@ -245,7 +246,8 @@ class Reflect(Strategy):
         if pairs and len(self._merged) < self._merges:
             requests.append(pairs[self._rng.integers(len(pairs))])
             self._merged.add(requests[-1])
-        return Step(self.objective.minibatch(self._rng, self._minibatch), requests)
+        examples = self.objective.minibatch(self._rng, self._minibatch)
+        return Step(in_one_order(examples, self.objective.training), requests)
 
     def _fit(self, pair: tuple[int, int]) -> bool:
         """Whether two candidates may be merged, which happens once.

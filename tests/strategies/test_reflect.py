@@ -129,6 +129,13 @@ def test_nothing_that_the_proposer_reads_is_scored_on():
         assert line["examples"] == "score_on" or set(line["examples"]) <= set(scorer.training)
 
 
+def test_where_each_minibatch_is_all_examples_no_prompt_is_paid_on_them_twice():
+    _, objective = run(Rules(), Scripted(), minibatch=99)
+    lines = [line for line in objective.log.lines if line["examples"] != "score_on"]
+    texts = [prompt["texts"][0] for line in lines for prompt in line["prompts"]]
+    assert len(lines) > 3 and len(texts) == len(set(texts))
+
+
 def test_only_children_that_beat_their_parent_on_the_minibatch_are_scored_in_full():
     _, objective = run(Rules(), Scripted(), prompts=["w0"], merges=0)
     first, *lines = objective.log.lines
