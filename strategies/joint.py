@@ -177,7 +177,7 @@ class Joint(Strategy):
                 if not self.instructions:
                     raise
                 break
-            self.instructions += found.values()
+            self.instructions += found.texts.values()
             self._again.know(self.instructions)
         if not self.instructions:
             raise StrategyError(
@@ -249,7 +249,7 @@ class Joint(Strategy):
             written = self._again.propose(
                 lambda: [CROSSING.format(mother[0], father[0]) for mother, father in couples],
                 self._request,
-            )
+            ).texts
         except (BudgetExhausted, NothingUsable):
             return {}
         self.instructions += written.values()

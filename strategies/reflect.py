@@ -124,8 +124,11 @@ class Step:
         return list(dict.fromkeys(place for drawn in self.drawn for place in drawn))
 
     def passes(self, value: float, parents: Parents) -> bool:
-        """Whether a child goes on: it beats its parent, or loses to neither of its two."""
-        least = min(self.values[place] for place in parents)
+        """Whether a child goes on: it beats its parent, or loses to neither of its two.
+
+        One without parents, which comes from other examples, has to beat all that were drawn.
+        """
+        least = min(self.values[place] for place in parents or self.parents)
         return value < least or (len(parents) > 1 and value == least < math.inf)
 
 
@@ -263,9 +266,9 @@ class Reflect(Strategy):
     def _propose(
         self, parents: Sequence[Parents], requests: Callable[[], Sequence[str]]
     ) -> dict[str, Parents]:
-        """New instructions, each with the parents of its request."""
-        found = self._instructions.propose(requests, self._from_examples)
-        return {text: parents[place] for place, text in found.items()}
+        """New instructions, each with the parents of its request, if it comes from that."""
+        texts, anew = self._instructions.propose(requests, self._from_examples)
+        return {text: () if anew else parents[place] for place, text in texts.items()}
 
     def _requests(self, step: Step) -> list[str]:
         """A request for each time that a candidate was drawn, and for two that are merged."""

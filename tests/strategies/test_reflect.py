@@ -199,6 +199,20 @@ def test_two_of_one_origin_are_merged_once_and_as_many_as_may_be():
     assert not any(pair_of(each) for asked in proposing.asked for each in asked)
 
 
+def test_what_comes_from_other_examples_after_a_vain_try_has_no_parents():
+    class Stuck(Scripted):
+        """Says something new where a request shows solved examples alone."""
+
+        def write(self, request, seed):
+            held = re.match(r"Instruction: ", request.split("\n\n")[-1]) or pair_of(request)
+            return "w90" if held else f"w{seed % RULES} w{seed}"
+
+    _, objective = run(Rules(), proposing := Stuck(), 60, prompts=["w90"], merges=3)
+    assert len(objective.ranking) > 3 and best(objective) < 1.6, "they are in the front"
+    merged = [pair for asked in proposing.asked for each in asked if (pair := pair_of(each))]
+    assert not merged, "and have no ancestor in common"
+
+
 @pytest.mark.parametrize("answer", ["", "...", "w1", "word " * 20_000, "{} {0} {x}", "\x00\n\n"])
 @pytest.mark.parametrize("prompts", [[], ["w1"]])
 def test_a_hostile_proposer_ends_the_run_with_a_reason(answer, prompts):
