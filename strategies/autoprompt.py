@@ -37,6 +37,7 @@ from promptsearch import (
 )
 from promptsearch.records.run import Paper
 from promptsearch.records.scores import ExampleIds
+from promptsearch.search.asked import in_one_order
 from promptsearch.search.options import Count
 
 
@@ -100,7 +101,8 @@ class AutoPrompt(Strategy):
         """Examples that give the gradient, and those that decide, each of shape `(batch,)`."""
         objective, size = self.objective, self._batch
         if 2 * size > len(objective.training):
-            return objective.minibatch(self._rng, size), objective.minibatch(self._rng, size)
+            leading, deciding = (objective.minibatch(self._rng, size) for _ in range(2))
+            return leading, in_one_order(deciding, objective.training)
         both = objective.minibatch(self._rng, 2 * size)
         return both[:size], both[size:]
 

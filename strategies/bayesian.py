@@ -4,7 +4,7 @@
     >>> from promptsearch.testing.planted import planted_objective
     >>> objective = planted_objective("separable")
     >>> search(Bayesian(objective, seed=0))
-    '8 prompts were asked for and 0 could be paid'
+    '2 prompts were asked for and 0 could be paid'
     >>> round(objective.ranking[0].value, 1)  # nats
     0.3
 
@@ -89,12 +89,14 @@ class Bayesian(Strategy):
         self._process: Process | None = None
         self._link: Link | None = None  # None: the few examples speak for all
         self._scores, self._whole_scores = 0, 0  # of a prompt on an example
+        self._dropped = False  # whether a race has dropped a prompt, so that all examples are cheap
 
     def ask(self) -> Sequence[Prompt] | Ask:
         """Random prompts on all examples at first; then new ones on few examples.
 
         Whenever scoring on all examples has had no more than its share of the scores, the most
-        promising prompts that were scored on few examples are scored on all.
+        promising prompts that were scored on few examples are scored on all; without a race, the
+        last of the budget goes to them as well, since the first prompts alone may exceed the share.
         """
         space, few = self.objective.space, self._few
         if few is None:
@@ -104,7 +106,8 @@ class Bayesian(Strategy):
             (row for row in self._seen if row not in self._whole), key=self._seen.__getitem__
         )
         scored = [row for row in waiting if np.isfinite(self._seen[row])]
-        if scored and self._whole_scores <= self._full * self._scores:
+        due = self._whole_scores <= self._full * self._scores or self._ending(few)
+        if scored and due:
             losses = self._scaled([self._seen[row] for row in scored])
             improvement = self._improvement(np.array(scored), losses, np.zeros(len(scored)))
             best = np.argsort(-improvement, kind="stable")[: max(1, self._batch // 4)]
@@ -128,6 +131,7 @@ class Bayesian(Strategy):
         self._scores += scores
         self._whole_scores += scores if whole else 0
         on_all = evaluation.losses.mean(1)  # NaN where a race dropped the prompt, or it failed
+        self._dropped |= bool((np.isnan(on_all) & np.isfinite(evaluation.values)).any())
         if self._few is None:
             self._few = followers(evaluation.losses[np.isfinite(on_all)], self._count)
         means = evaluation.losses[:, self._few].mean(1) if whole else on_all
@@ -138,6 +142,13 @@ class Bayesian(Strategy):
             if whole:
                 self._whole[row] = float(mean) if np.isfinite(mean) else float("inf")
             self._seen.setdefault(row, float(loss) if np.isfinite(loss) else float("inf"))
+
+    def _ending(self, few: NDArray[np.int64]) -> bool:
+        """Whether new prompts would take what is left for the most promising ones."""
+        objective = self.objective
+        fresh = self._batch * len(few) / len(objective.scored)  # in prompts on all examples
+        left = objective.affordable(objective.space.length)
+        return not self._dropped and left < max(1, self._batch // 4) + fresh
 
     def _relate(self, few: NDArray[np.int64]) -> None:
         """Learn anew how the losses on all examples follow from those on few."""

@@ -49,6 +49,7 @@ from promptsearch import (
     TextPrompt,
 )
 from promptsearch.records.run import Paper
+from promptsearch.search.asked import in_one_order
 from promptsearch.search.options import Count
 
 
@@ -127,7 +128,8 @@ class GCG(Strategy):
         objective = self.objective
         if len(objective.space.pool) == 1:
             return []
-        examples = objective.minibatch(self._rng, self._batch)
+        drawn = objective.minibatch(self._rng, self._batch)
+        examples = in_one_order(drawn, objective.training)
         gradient = objective.token_gradient(self.buffer[0], examples).numpy()
         if self._momentum:
             # Zhang and Wei, Algorithm 1: the mean of all gradients so far, the last one with the

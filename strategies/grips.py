@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -47,12 +47,16 @@ class Edit(NamedTuple):
     Args:
         pieces: Its words, each with the blanks before it.
         cut: The phrases that were taken out.
-        blank: The phrase that the proposer is to write anew; None where there is none.
     """
 
     pieces: list[str]
     cut: Sequence[str] = ()
-    blank: Span | None = None
+
+
+class Blank(str):
+    """A phrase that the proposer is to write anew; other edits move it as one word."""
+
+    __slots__ = ()
 
 
 class Grips(Strategy):
@@ -178,13 +182,19 @@ class Grips(Strategy):
         """What to rank by, in nats: loss minus weighted entropy of the predictions (section 3)."""
         if not self._entropy or evaluation.choices is None:
             return [float(value) for value in evaluation.values]
+        # Where the answers to choose from differ by row, only their texts compare.
+        options = [each.options for each in self.objective.examples(evaluation.examples)]
         found = []
         # The choices of each prompt have the shape (examples, choices).
         for value, choices in zip(evaluation.values, evaluation.choices, strict=True):
             # Behind the choices of an example that has fewer stands NaN.
-            scored = choices[~np.isnan(choices).all(1)]
-            shares = np.bincount(np.nanargmax(scored, 1), minlength=1) / max(1, len(scored))
-            shares = shares[shares > 0]
+            chosen = [
+                int(np.nanargmax(row)) if own is None else own[int(np.nanargmax(row))]
+                for own, row in zip(options, choices, strict=True)
+                if not np.isnan(row).all()
+            ]
+            _, counts = np.unique(chosen, return_counts=True)
+            shares = counts / max(1, len(chosen))
             # Section 3: the sum of p log p is minus the entropy.
             found.append(float(value) + self._entropy * float((shares * np.log(shares)).sum()))
         return found
@@ -203,36 +213,38 @@ class Grips(Strategy):
         """New texts, each the base with some edits."""
         self._cuts = {}
         head, _, tail = base.partition(base.strip())  # blanks that no edit touches
-        # What stands before and after each phrase that waits for the proposer's answer, and what
-        # was deleted before.
-        waiting: list[tuple[str, str, list[str]]] = []
-        phrases: list[str] = []
+        # Texts with phrases that wait for the proposer's answer, and what was deleted before.
+        waiting: list[tuple[list[str], list[str]]] = []
         for _ in range(_TRIES * self._batch):
-            if len(self._cuts) + len(phrases) == self._batch:
+            if len(self._cuts) + len(waiting) == self._batch:
                 break
-            pieces, cut, blank = split(base), list[str](), None
+            pieces, cut = split(base), list[str]()
             for _ in range(self._edits):
-                pieces, removed, blank = self._edit(pieces)
+                pieces, removed = self._edit(pieces)
                 cut += removed
-                if blank is not None:
-                    break
-            if blank is None:
+            if any(isinstance(piece, Blank) for piece in pieces):
+                waiting.append((pieces, cut))
+            else:
                 self._enter(head, "".join(pieces), tail, cut)
-                continue
-            begin, end = blank
-            phrases.append("".join(pieces[begin:end]).strip())
-            waiting.append(("".join(pieces[:begin]), "".join(pieces[end:]), cut))
-        if phrases:
-            written = self.objective.proposer.generate(
-                [VARIATION.format(phrase) for phrase in phrases],
-                seed=self.seed,
-                max_tokens=16,
-                stop=("\n",),
-            )
-            for (before, after, cut), text in zip(waiting, written, strict=True):
-                if other := read_instruction(text):
-                    self._enter(head, f"{before} {other}{after}", tail, cut)
+        written = self._written([each for pieces, _ in waiting for each in pieces])
+        for pieces, cut in waiting:
+            edited = [next(written) if isinstance(piece, Blank) else piece for piece in pieces]
+            self._enter(head, "".join(edited), tail, cut)
         return list(self._cuts)
+
+    def _written(self, pieces: Sequence[str]) -> Iterator[str]:
+        """What the proposer writes for each blank; the phrase as it was where it writes nothing."""
+        blanks = [piece for piece in pieces if isinstance(piece, Blank)]
+        if not blanks:
+            return
+        texts = self.objective.proposer.generate(
+            [VARIATION.format(blank.strip()) for blank in blanks],
+            seed=self.seed,
+            max_tokens=16,
+            stop=("\n",),
+        )
+        for blank, text in zip(blanks, texts, strict=True):
+            yield f" {line}" if (line := read_instruction(text)) else blank
 
     def _enter(self, head: str, edited: str, tail: str, cut: list[str]) -> None:
         """Take an edited text in if it is new; the blanks before its first word are not its own."""
@@ -266,7 +278,8 @@ class Grips(Strategy):
             phrase = self._deleted[self._rng.integers(len(self._deleted))]
             return add(pieces, phrase, int(self._rng.integers(len(pieces) + 1)))
         if self._substitute == "proposer":
-            return Edit(pieces, blank=span)
+            begin, end = span
+            return Edit([*pieces[:begin], Blank("".join(pieces[begin:end])), *pieces[end:]])
         return substitute(pieces, span, [self._word() for _ in range(span[0], span[1])])
 
     def _pick(self, spans: list[Span]) -> Span:

@@ -17,8 +17,8 @@ draws the others (CAPO draws all, some of them twice). Into a full set an exampl
 another, where CAPO adds none and has to pass worse, smaller sets to the next full one; its program
 loses what was added in a later branch. A child has new examples or, where none are found, those of
 a scored prompt in another order. MIPROv2's examples are solved by the model and kept where it was
-right; here they are the task's own, and its hints about data and programs are left out. The penalty
-steers the search alone: what wins is told by the loss.
+right; here they are the task's own, more sets are drawn where all pairs are scored, and its hints
+about data and programs are left out. The penalty steers the search alone: the loss tells what wins.
 
 Beats random on the planted objective `separable`, and random pairs of an instruction and a set of
 examples where the best pair is known.
@@ -29,13 +29,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
@@ -61,7 +61,7 @@ class Joint(Strategy):
         prompts: Instructions to begin with.
         proposals: Instructions that the proposer adds at the beginning; 0: it is never asked.
         shots: The most solved examples in a prompt.
-        sets: Sets of examples that `tpe` chooses from; the first of them is empty.
+        sets: Sets of examples for `tpe`, the first one empty; as many more once all are used up.
         population: Prompts that survive a generation of `capo`.
         batch: Prompts in each ask.
         penalty: What a prompt as long as the longest of the first ask pays, in nats; shorter ones
@@ -177,7 +177,7 @@ class Joint(Strategy):
                 if not self.instructions:
                     raise
                 break
-            self.instructions += found.values()
+            self.instructions += found.texts.values()
             self._again.know(self.instructions)
         if not self.instructions:
             raise StrategyError(
@@ -249,7 +249,7 @@ class Joint(Strategy):
             written = self._again.propose(
                 lambda: [CROSSING.format(mother[0], father[0]) for mother, father in couples],
                 self._request,
-            )
+            ).texts
         except (BudgetExhausted, NothingUsable):
             return {}
         self.instructions += written.values()
@@ -268,12 +268,12 @@ class Joint(Strategy):
             kept.pop()
         return tuple(int(i) for i in self._rng.permutation(kept))
 
-    # MIPROv2.
-
     def _chosen(self) -> list[Pair]:
-        if self.choice is None:
-            drawn = [(), *(self._draw(least=1) for _ in range(_TRIES * self._sets))]
-            sets = list(dict.fromkeys(drawn))[: self._sets]
+        """What MIPROv2 chooses, among more sets each time that all pairs are scored."""
+        if self.choice is None or len(self.choice.pairs) == len(self._values):
+            known = [] if self.choice is None else self.choice.sets
+            more = (self._draw(least=1) for _ in range(_TRIES * self._sets))
+            sets = list(dict.fromkeys([(), *known, *more]))[: len(known) + self._sets]
             self.choice = Choice(self.instructions, sets, self._rng)
         return self.choice.ask(self._values, self._batch)
 
@@ -291,7 +291,7 @@ class Choice:
         self, instructions: Sequence[str], sets: Sequence[tuple[int, ...]], rng: np.random.Generator
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # no line for each study and trial
-        self._rng, self._instructions, self.sets = rng, instructions, sets
+        self._rng, self.sets, self.pairs = rng, sets, list(product(instructions, sets))
         self._domains: dict[str, BaseDistribution] = {
             "instruction": CategoricalDistribution(range(len(instructions))),
             "examples": CategoricalDistribution(range(len(sets))),
@@ -310,10 +310,13 @@ class Choice:
             values: What is known, in nats.
             count: How many pairs are wanted.
         """
-        for trial in self._waiting:
-            self._tell(trial, values)
-        self._waiting = []
-        for _ in range(min(count, len(self._instructions) * len(self.sets) - len(values))):
+        if not self._study.trials:  # since categories cannot grow, a new study learns what is known
+            for pair in [pair for pair in values if math.isfinite(values[pair])]:
+                had: dict[str, Any] = {"params": self._params(pair), "distributions": self._domains}
+                self._study.add_trial(create_trial(value=values[pair], **had))
+        while self._waiting:
+            self._tell(self._waiting.pop(0), values)
+        for _ in range(min(count, len(self.pairs) - len(values))):
             self._waiting.append(self._fresh(values))
         return [self._pair(trial) for trial in self._waiting]
 
@@ -325,13 +328,8 @@ class Choice:
             if self._pair(trial) not in met:
                 return trial
             self._tell(trial, values)
-        left = [
-            {"instruction": i, "examples": j}
-            for i, text in enumerate(self._instructions)
-            for j, ids in enumerate(self.sets)
-            if (text, ids) not in met
-        ]
-        self._study.enqueue_trial(left[int(self._rng.integers(len(left)))])
+        left = [pair for pair in self.pairs if pair not in met]
+        self._study.enqueue_trial(self._params(left[int(self._rng.integers(len(left)))]))
         return self._study.ask(self._domains)
 
     def _tell(self, trial: Trial, values: Mapping[Pair, float]) -> None:
@@ -341,8 +339,11 @@ class Choice:
             self._study.tell(trial, state=TrialState.FAIL)
 
     def _pair(self, trial: Trial) -> Pair:
-        chosen = trial.params
-        return self._instructions[chosen["instruction"]], self.sets[chosen["examples"]]
+        instruction, examples = (int(trial.params[name]) for name in self._domains)
+        return self.pairs[instruction * len(self.sets) + examples]
+
+    def _params(self, pair: Pair) -> dict[str, Any]:
+        return dict(zip(self._domains, divmod(self.pairs.index(pair), len(self.sets)), strict=True))
 
 
 def _unordered(pair: Pair) -> tuple[str, frozenset[int]]:

@@ -26,7 +26,13 @@ from pydantic import Field
 
 from promptsearch import Evaluation, Objective, Prompt, Strategy, TextPrompt
 from promptsearch.records.run import Paper
-from promptsearch.search.instructions import CROSSING, FROM_EXAMPLES, Instructions, solved
+from promptsearch.search.instructions import (
+    CROSSING,
+    FROM_EXAMPLES,
+    Instructions,
+    Written,
+    solved,
+)
 from promptsearch.search.options import Count
 from promptsearch.search.unscored import check_unscored
 
@@ -114,14 +120,15 @@ class LLMEvolution(Strategy):
             return [TextPrompt(text) for text in asked]
         if self._begun < self._size or not self.living:
             missing = max(1, self._size - self._begun)
-            found = self._propose(lambda: [self._from_examples() for _ in range(missing)])
-            return [TextPrompt(text) for text in found.values()]
-        if self._algorithm == "ga":
-            return [TextPrompt(text) for text in self._propose(self._crossings).values()]
-        targets = [text for _, text in self.living]
-        found = self._propose(lambda: [self._difference(text) for text in targets])
-        self._targets = [targets[place] for place in found]
-        return [TextPrompt(text) for text in found.values()]
+            written = self._propose(lambda: [self._from_examples() for _ in range(missing)])
+        elif self._algorithm == "ga":
+            written = self._propose(self._crossings)
+        else:
+            targets = [text for _, text in self.living]
+            written = self._propose(lambda: [self._difference(text) for text in targets])
+            # What comes from other examples is no child of a target, and joins the population.
+            self._targets = None if written.anew else [targets[place] for place in written.texts]
+        return [TextPrompt(text) for text in written.texts.values()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Let the better ones live."""
@@ -141,7 +148,7 @@ class LLMEvolution(Strategy):
                     self.living[places[target]] = (value, text)
         self.living = sorted(self.living)[: self._size]
 
-    def _propose(self, requests: Callable[[], Sequence[str]]) -> dict[int, str]:
+    def _propose(self, requests: Callable[[], Sequence[str]]) -> Written:
         return self._instructions.propose(requests, self._from_examples)
 
     def _from_examples(self) -> str:

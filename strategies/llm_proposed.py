@@ -109,8 +109,8 @@ class LLMProposed(Strategy):
         if self._waiting:
             asked, self._waiting = self._waiting, []
             return [TextPrompt(text) for text in asked]
-        found = self._instructions.propose(self._requests, self._from_examples)
-        return [TextPrompt(text) for text in found.values()]
+        written = self._instructions.propose(self._requests, self._from_examples)
+        return [TextPrompt(text) for text in written.texts.values()]
 
     def tell(self, prompts: Sequence[Prompt], evaluation: Evaluation) -> None:
         """Remember what could be scored."""

@@ -41,6 +41,7 @@ from promptsearch import Ask, Evaluation, Objective, Prompt, Strategy, TextPromp
 from promptsearch.errors import StrategyError
 from promptsearch.records.scores import ExampleIds, Floats
 from promptsearch.search.answering import Answer
+from promptsearch.search.asked import in_one_order
 from promptsearch.search.front import front
 from promptsearch.search.instructions import FROM_EXAMPLES, Instructions, solved
 from promptsearch.search.options import Count
@@ -123,8 +124,11 @@ class Step:
         return list(dict.fromkeys(place for drawn in self.drawn for place in drawn))
 
     def passes(self, value: float, parents: Parents) -> bool:
-        """Whether a child goes on: it beats its parent, or loses to neither of its two."""
-        least = min(self.values[place] for place in parents)
+        """Whether a child goes on: it beats its parent, or loses to neither of its two.
+
+        One without parents, which comes from other examples, has to beat all that were drawn.
+        """
+        least = min(self.values[place] for place in parents or self.parents)
         return value < least or (len(parents) > 1 and value == least < math.inf)
 
 
@@ -245,7 +249,8 @@ class Reflect(Strategy):
         if pairs and len(self._merged) < self._merges:
             requests.append(pairs[self._rng.integers(len(pairs))])
             self._merged.add(requests[-1])
-        return Step(self.objective.minibatch(self._rng, self._minibatch), requests)
+        examples = self.objective.minibatch(self._rng, self._minibatch)
+        return Step(in_one_order(examples, self.objective.training), requests)
 
     def _fit(self, pair: tuple[int, int]) -> bool:
         """Whether two candidates may be merged, which happens once.
@@ -261,9 +266,9 @@ class Reflect(Strategy):
     def _propose(
         self, parents: Sequence[Parents], requests: Callable[[], Sequence[str]]
     ) -> dict[str, Parents]:
-        """New instructions, each with the parents of its request."""
-        found = self._instructions.propose(requests, self._from_examples)
-        return {text: parents[place] for place, text in found.items()}
+        """New instructions, each with the parents of its request, if it comes from that."""
+        texts, anew = self._instructions.propose(requests, self._from_examples)
+        return {text: () if anew else parents[place] for place, text in texts.items()}
 
     def _requests(self, step: Step) -> list[str]:
         """A request for each time that a candidate was drawn, and for two that are merged."""

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: Why a prompt was left out whose price was more than what was left.
+UNPAID = "it costs more than what was left of the budget"
+
 Floats = NDArray[np.float64]
 ExampleIds = NDArray[np.int64]
 
@@ -89,6 +92,26 @@ class Evaluation:
     price: int
     computed: int
 
+    @staticmethod
+    def of(rows: Sequence[Row], ids: ExampleIds, price: int, computed: int) -> Evaluation:
+        """The evaluation of prompts, of their rows on the same examples."""
+        choices = [row.choices for row in rows if row.choices is not None]
+        return Evaluation(
+            values=np.array([row.value for row in rows]),
+            losses=np.stack([row.losses for row in rows]),
+            metric=np.stack([row.metric for row in rows]),
+            choices=None if len(choices) < len(rows) else np.stack(choices),
+            examples=ids.copy(),
+            failures={i: row.failure for i, row in enumerate(rows) if row.failure},
+            price=price,
+            computed=computed,
+        )
+
+    @property
+    def unpaid(self) -> int:
+        """The number of prompts that were left out since they cost more than what was left."""
+        return list(self.failures.values()).count(UNPAID)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -105,6 +128,15 @@ class Row:
     def complete(self) -> bool:
         """Whether all examples were scored."""
         return bool(np.isfinite(self.losses).all())
+
+    @staticmethod
+    def filled(rows: Sequence[Row | None]) -> list[Row]:
+        """Rows on the same examples, with one that was not paid in each place without a row."""
+        known = next(row for row in rows if row is not None)
+        nothing = np.full_like(known.losses, np.nan)
+        choices = None if known.choices is None else np.full_like(known.choices, np.nan)
+        unpaid = Row(nothing, nothing, choices, UNPAID, float("inf"))
+        return [unpaid if row is None else row for row in rows]
 
     @staticmethod
     def joined(rows: Sequence[Row | None]) -> Scores | None:
@@ -251,6 +283,8 @@ def rows_of(line: dict[str, Any], examples: int) -> list[Row]:
     found = []
     for i in range(len(line["prompts"])):
         losses = row(line["losses"][i], (examples,))
+        # A race that the budget ends before its first look leaves some out.
+        unpaid = UNPAID if line["losses"][i] is None else None
         value = (
             losses.mean()
             if np.isfinite(losses).all() or not line.get("values")
@@ -261,7 +295,7 @@ def rows_of(line: dict[str, Any], examples: int) -> list[Row]:
                 losses=losses,
                 metric=row(line["metric"][i], (examples,)),
                 choices=None if shape is None else row(line["choices"][i], shape),
-                failure=line["failures"].get(str(i)),
+                failure=line["failures"].get(str(i), unpaid),
                 value=float("inf") if value is None or np.isnan(value) else float(value),
             )
         )

@@ -39,3 +39,16 @@ def checked_ids(examples: ArrayLike, known: int) -> ExampleIds:
 def group_of(ids: ExampleIds | None) -> str:
     """The name of an evaluation's examples, given by their ids; None is all of `score_on`."""
     return "score_on" if ids is None else hashlib.sha256(ids.tobytes()).hexdigest()[:20]
+
+
+def in_one_order(ids: ExampleIds, among: ExampleIds) -> ExampleIds:
+    """Ids of a minibatch, sorted where it is all examples there are.
+
+    A prompt is paid once on the same examples in the same order; a minibatch of all of them that
+    came in another order each time would be paid each time.
+
+    Args:
+        ids: The minibatch, none of them twice, shape `(minibatch,)`.
+        among: Ids of the examples of which it was drawn.
+    """
+    return np.sort(ids) if len(ids) == len(among) else ids

@@ -112,6 +112,7 @@ class Books:
         )
         self.calls = Calls(ledger, self.log, cache, self._known)
         self._watch, self._guard, self._handed, self._race = watch, Guard(), white_box, race
+        self.unpaid = 0  # prompts that were left out, since shorter ones could still be paid
         self._free: Counter[int] = Counter()  # what was spent -> proposals then that cost nothing
         self._rows: dict[tuple[str, str], Row] = {}
 
@@ -143,32 +144,26 @@ class Books:
                     "or are too long to be scored"
                 )
         if new:
-            payable = self.prices.payable(list(new.values()), ids)
+            asked = list(new.values())
+            payable = self.prices.payable(asked, ids)
             if payable and self.seconds is not None and self.log.searched:
                 # An earlier process ended this search for its time; its old log names no ask.
                 raise self._time_over()
             if payable and self._race and group == "score_on":
                 # A race costs less than all its prompts on all examples, so it finds out itself how
-                # far the budget reaches.
-                price, computed, payable = self._run_race(list(new.values()))
+                # far the budget reaches, among prompts that could be paid one by one.
+                alone = [p for p in asked if self.prices.payable([p], ids)]
+                price, computed, payable = self._run_race(alone)
             elif payable:
                 price, computed = self._score(payable, ids, group)
-            if len(payable) < len(new):
+            if len(payable) < len(new) and not self.prices.pays_shorter(asked, ids):
                 raise BudgetExhausted(
                     f"{len(new)} prompts were asked for and {len(payable)} could be paid"
                 )
-        rows = [self._rows[p.key, group] for p in prompts]
-        choices = [row.choices for row in rows if row.choices is not None]
-        return Evaluation(
-            values=np.array([row.value for row in rows]),
-            losses=np.stack([row.losses for row in rows]),
-            metric=np.stack([row.metric for row in rows]),
-            choices=None if len(choices) < len(rows) else np.stack(choices),
-            examples=ids.copy(),
-            failures={i: row.failure for i, row in enumerate(rows) if row.failure},
-            price=price,
-            computed=computed,
-        )
+        rows = Row.filled([self._rows.get((p.key, group)) for p in prompts])
+        evaluation = Evaluation.of(rows, ids, price, computed)
+        self.unpaid += evaluation.unpaid
+        return evaluation
 
     def check_untouched(self) -> None:
         """Check that the library's code and the model are what they were when the run began.
@@ -206,6 +201,7 @@ class Books:
             "lead_paid": sorted(self.prices.lead_paid),
             "others": {name: sorted(each.prices.lead_paid) for name, each in self.others.items()},
             "free": self._free[self.ledger.spent],
+            "unpaid": self.unpaid,
         }
 
     def recover(self, saved: dict[str, Any]) -> None:
@@ -243,6 +239,7 @@ class Books:
             self.others[name].prices.lead_paid.update(met)
         self._free[self.ledger.spent] = saved["free"]
         self.log.asks = saved.get("asks", 0)  # old states name none
+        self.unpaid = saved.get("unpaid", 0)  # nor these
 
     def _known(self, scorer: Scorer, prompts: Sequence[Prompt], ids: ExampleIds) -> Scores | None:
         """What the search has seen of prompts on `score_on`, where this is its scorer."""
@@ -295,15 +292,17 @@ class Books:
             def score(who: Sequence[int], some: ExampleIds) -> Scores:
                 return self._charged([prompts[i] for i in who], some)[0]
 
+            def payable(who: Sequence[int], some: ExampleIds, later: ExampleIds) -> list[int]:
+                paid = {p.key for p in prices.payable([prompts[i] for i in who], some, later)}
+                return [i for i in who if prompts[i].key in paid]
+
             best = self.ranking[0].prompt.key if self.ranking else None
             outcome = race(
                 len(prompts),
                 ids,
                 None if best is None else self._rows[best, "score_on"].losses,
                 score,
-                lambda who, some, later: len(
-                    prices.payable([prompts[i] for i in who], some, later)
-                ),
+                payable,
             )
             found = scores_to_json(outcome.scores, outcome.values)
             found |= {"finished": outcome.finished, "seen": outcome.seen}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from promptsearch.errors import NothingUsable
 from promptsearch.prompts.text import TextPrompt
@@ -87,14 +88,29 @@ def read_instruction(text: str) -> str:
     line = line.strip("*`_ ")
     if quoted := re.fullmatch(r"""["'“]([^"“”]+)["'”]""", line):
         line = quoted[1]
+    # A label has a number or marks behind it, if anything: other words are an instruction's own.
     labelled = re.match(
-        r"(?:input|output|wanted|feedback|score|first|second|in other words)\b.*:",
+        r"(?:input|output|wanted|feedback|score|first|second|in other words)\b[\W\d]*:",
         line,
         flags=re.IGNORECASE,
     )
     if labelled or not any(character.isalnum() for character in line):
         return ""
     return " ".join(line.split())
+
+
+class Written(NamedTuple):
+    """New instructions that a proposer wrote.
+
+    Args:
+        texts: A new instruction for the place of each request that was answered with one; at least
+            one.
+        anew: Whether asking began again: they come from other examples, and not from what the
+            requests held.
+    """
+
+    texts: dict[int, str]
+    anew: bool
 
 
 class Instructions:
@@ -125,19 +141,13 @@ class Instructions:
         """Remember texts that need not be proposed."""
         self._known.update(texts)
 
-    def propose(
-        self, requests: Callable[[], Sequence[str]], restart: Callable[[], str]
-    ) -> dict[int, str]:
+    def propose(self, requests: Callable[[], Sequence[str]], restart: Callable[[], str]) -> Written:
         """Ask the proposer until there is something new.
 
         Args:
             requests: Returns the requests of the first try.
             restart: Returns a request that leads from other examples to an instruction; after a
                 vain try, it takes the place of each request.
-
-        Returns:
-            A new instruction for the place of each request that was answered with one; at least
-            one.
 
         Raises:
             NothingUsable: No try gave a new instruction, or none could be scored any more.
@@ -161,7 +171,7 @@ class Instructions:
                     found[place] = line
                     self._known.add(line)
             if found:
-                return found
+                return Written(found, anew=vain > 0)
         raise NothingUsable(
             f"the proposer gave nothing usable in {self._retries + 1} tries: no new one of less "
             f"than {self._longest} tokens that the budget pays. Its last answer was "

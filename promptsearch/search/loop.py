@@ -74,7 +74,8 @@ def search(strategy: Strategy, folder: Path | None = None) -> str:
         try:
             prompts, examples = _ask(strategy, proposes)
             if not prompts:
-                return alike.reason("nothing left to propose")
+                left_out = f", and {books.unpaid} were too dear for the budget" * bool(books.unpaid)
+                return alike.reason(f"nothing left to propose{left_out}")
             evaluation = books.evaluate(prompts, examples)
             alike.look(books.log.lines)
             if alike.blind:

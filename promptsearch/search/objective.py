@@ -77,11 +77,11 @@ class Objective:
                 `score_on`. Only prompts scored on all of `score_on` can win.
 
         Returns:
-            The scores, in the order of the prompts.
+            The scores, in the order of the prompts. One that is too dear beside shorter ones fails.
 
         Raises:
             StrategyError: A prompt is not in the space, or there is none.
-            BudgetExhausted: Not all could be paid. The first ones that could are in the books.
+            BudgetExhausted: Not all are paid, nor can shorter ones be. Those paid are in the books.
         """
         return books_of(self).evaluate(prompts, examples)
 

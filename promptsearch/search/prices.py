@@ -117,7 +117,9 @@ class Prices:
     def payable(
         self, prompts: Sequence[Prompt], ids: ExampleIds, later: ExampleIds | None = None
     ) -> list[Prompt]:
-        """The first of `prompts`, as many as can be paid together with selection after them.
+        """Those prompts that can be paid together, with selection after them.
+
+        Earlier ones come first; one that does not fit is left out, and those behind it may fit.
 
         Args:
             prompts: New prompts, in order.
@@ -129,12 +131,25 @@ class Prices:
         if later is not None and later.size:
             total += self._unpaid_lead(later) + max(self.each(p, later) for p in prompts)
         for prompt in prompts:
-            total += self.each(prompt, ids)
-            lengths = sorted([*lengths, self._length(prompt)], reverse=True)[: self._finalists]
-            if total > self._ledger.left - self._reserve(lengths):
-                break
-            payable.append(prompt)
+            with_it = total + self.each(prompt, ids)
+            longer = sorted([*lengths, self._length(prompt)], reverse=True)[: self._finalists]
+            if with_it <= self._ledger.left - self._reserve(longer):
+                total, lengths = with_it, longer
+                payable.append(prompt)
         return payable
+
+    def pays_shorter(self, prompts: Sequence[Prompt], ids: ExampleIds) -> bool:
+        """Whether one as cheap as the cheapest prompt can be paid now, where others are dearer.
+
+        Prompts that are too long to be read cost nothing, and say nothing of what is left.
+
+        Args:
+            prompts: New prompts, not all of which could be paid.
+            ids: Ids of the examples that all of the prompts see, shape `(examples,)`.
+        """
+        prices = {self.each(prompt, ids): prompt for prompt in prompts}
+        prices.pop(0, None)
+        return len(prices) > 1 and bool(self.payable([prices[min(prices)]], ids))
 
     def charge(self, prompts: Sequence[Prompt], ids: ExampleIds) -> int:
         """Charge what is read of new prompts on examples, and return the price in tokens."""

@@ -105,7 +105,7 @@ def race(
     examples: ExampleIds,
     incumbent: Floats | None,
     score: Callable[[Sequence[int], ExampleIds], Scores],
-    payable: Callable[[Sequence[int], ExampleIds, ExampleIds], int],
+    payable: Callable[[Sequence[int], ExampleIds, ExampleIds], list[int]],
 ) -> Outcome:
     """Score contestants on all examples, or until they are probably worse than the leader.
 
@@ -114,9 +114,9 @@ def race(
         examples: Ids of all examples, shape `(examples,)`.
         incumbent: Losses of the run's best prompt so far, shape `(examples,)`; None at the start.
         score: Scores some contestants on some examples, and charges for that.
-        payable: Takes some contestants, some examples, and further examples. Returns how many of
-            the contestants, from the first on, can be paid on the former so that afterwards any one
-            of them can be paid on the latter.
+        payable: Takes some contestants, some examples, and further examples. Returns which of the
+            contestants can be paid on the former so that afterwards any one of them can be paid on
+            the latter; earlier ones come first, and what does not fit is left out.
     """
     table, blocks = Table.of(count, len(examples)), _blocks(len(examples))
     alive = list(range(count))
@@ -124,12 +124,12 @@ def race(
     for number, block in enumerate(blocks):
         if not alive:
             break
-        if payable(alive, examples[block], examples[block[-1] + 1 :]) < len(alive):
+        if len(payable(alive, examples[block], examples[block[-1] + 1 :])) < len(alive):
             # The budget ends here. As many of the best as can be paid see all the rest.
             rest = np.arange(block[0], len(examples))
             if number:
                 alive.sort(key=lambda i: float(np.nanmean(table.losses[i])))
-            alive, finished = alive[: payable(alive, examples[rest], examples[:0])], False
+            alive, finished = payable(alive, examples[rest], examples[:0]), False
             block = rest
         if not alive:
             break

@@ -34,6 +34,18 @@ from promptsearch.testing.planted import PlantedScorer
         ("...", ""),
         ("Output: yes", ""),
         ("Score: 50", ""),
+        ("Input 2: cat", ""),
+        ("**Output (1)**: yes", ""),
+        ("In other words: Say it.", ""),
+        (
+            "First decide who speaks, then answer: a or b",
+            "First decide who speaks, then answer: a or b",
+        ),
+        ("Score the review: good or bad.", "Score the review: good or bad."),
+        (
+            "Output yes if the guest is happy: otherwise no.",
+            "Output yes if the guest is happy: otherwise no.",
+        ),
     ],
 )
 def test_an_instruction_is_read_from_the_first_line_without_what_stands_around_it(
@@ -74,8 +86,13 @@ def propose(answers, longest=6, retries=1, known=(), asked=None, budget=None):
     return instructions.propose(lambda: ["a"] * len(answers[0]), lambda: "b")
 
 
+def test_an_instruction_says_whether_it_comes_from_its_request_or_from_other_examples():
+    assert propose([["new"]]) == ({0: "new"}, False)
+    assert propose([["..."], ["new"]]) == ({0: "new"}, True)
+
+
 def test_what_is_too_long_is_cut_after_a_whole_sentence_or_refused():
-    found = propose(
+    found, _ = propose(
         [
             [
                 "one two three four five",
@@ -89,12 +106,13 @@ def test_what_is_too_long_is_cut_after_a_whole_sentence_or_refused():
 
 
 def test_nothing_is_proposed_twice_and_places_are_told():
-    assert propose([["a b", "a  b", "known one", "c"]], known=["known one"]) == {0: "a b", 3: "c"}
+    found, _ = propose([["a b", "a  b", "known one", "c"]], known=["known one"])
+    assert found == {0: "a b", 3: "c"}
 
 
 def test_trying_goes_on_to_its_limit_from_other_examples_and_more_freely():
     asked = []
-    assert propose([["", "..."], ["", "new"]], retries=1, asked=asked) == {1: "new"}
+    assert propose([["", "..."], ["", "new"]], retries=1, asked=asked).texts == {1: "new"}
     assert asked == [("a", "a", 1.0), ("b", "b", 1.1)]
     with pytest.raises(
         NothingUsable,
@@ -109,6 +127,6 @@ def test_trying_goes_on_to_its_limit_from_other_examples_and_more_freely():
 def test_what_the_budget_does_not_pay_is_not_proposed():
     scorer = PlantedScorer("separable")
     each = scorer.objective().price([TextPrompt("w1 w2")])
-    assert propose([["one two three", "one two"]], budget=each + 4) == {1: "one two"}
+    assert propose([["one two three", "one two"]], budget=each + 4).texts == {1: "one two"}
     with pytest.raises(NothingUsable, match="the budget pays for no further instruction"):
         propose([["one"]], budget=each // 2)

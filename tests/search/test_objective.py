@@ -172,6 +172,32 @@ def test_an_ask_beyond_the_budget_is_scored_in_order_as_far_as_it_reaches(
     assert objective.affordable(2) == 0
 
 
+def test_a_long_text_is_passed_over_for_shorter_ones_behind_it_until_none_of_an_ask_fits():
+    source = scorer()
+    short, long = [TextPrompt(f"w{i} w{i}") for i in range(9)], TextPrompt(" ".join(["w1"] * 99))
+    budget = source.budget(7)
+
+    def told(objective):
+        first = objective.evaluate([short[0], long, short[1], short[2], long])
+        second = objective.evaluate([long, *short[3:5]])
+        with pytest.raises(BudgetExhausted, match="5 prompts were asked for and 2 could be paid"):
+            objective.evaluate([long, *short[5:]])
+        return first, second
+
+    with tempfile.TemporaryDirectory() as name:
+        whole = source.objective(budget, log=RunLog(Path(name)))
+        first, second = told(whole)
+        for evaluation, places in ((first, [1, 4]), (second, [0])):
+            assert list(evaluation.failures) == places and evaluation.unpaid == len(places)
+            assert np.isnan(evaluation.losses[places]).all()
+            assert np.isinf(evaluation.values[places]).all()
+            assert np.isfinite(np.delete(evaluation.values, places)).all()
+        assert whole.ledger.spent == budget
+        source.closed = True
+        resumed = source.objective(budget, log=RunLog(Path(name)))
+        assert repr(told(resumed)) == repr((first, second)) and resumed.ledger == whole.ledger
+
+
 @SETTINGS
 @given(asks, failing)
 def test_the_incumbent_never_gets_worse_and_the_ranking_holds_the_best(asked, fail):

@@ -18,6 +18,7 @@ from promptsearch.search.loop import search
 from promptsearch.search.prices import Prices
 from promptsearch.strategies.llm_evolution import LLMEvolution
 from promptsearch.strategies.llm_proposed import LLMProposed
+from promptsearch.strategies.manual import Manual
 from promptsearch.strategies.pez import PEZ
 from promptsearch.strategies.reflect import Reflect
 from promptsearch.testing.counted import RANK, adapted, plain, shaped, trained
@@ -106,6 +107,15 @@ def test_a_budget_is_spent(strategy, options):
     search(strategy(objective, seed=0, **options))
     selection = reserve([objective.length(each.prompt) for each in objective.ranking])
     assert 0.95 <= (objective.ledger.spent + selection) / 40_000 <= 1
+
+
+def test_given_texts_that_were_too_dear_are_told_where_nothing_is_left_to_propose():
+    source = PlantedScorer("separable", length=2)
+    prompts = ["w1 w2", "w3 w3 " * 60 + "w3", "w4 w5"]
+    objective = source.objective(source.budget(4))
+    reason = search(Manual(objective, seed=0, prompts=prompts))
+    assert reason == "nothing left to propose, and 1 were too dear for the budget"
+    assert {each.prompt.texts[0] for each in objective.ranking} == {"", "w1 w2", "w4 w5"}
 
 
 def test_what_is_set_aside_follows_from_the_lengths_of_the_best():

@@ -9,6 +9,7 @@ from scipy import stats
 
 from promptsearch.errors import BudgetExhausted
 from promptsearch.prompts.hard import HardPrompt
+from promptsearch.prompts.text import TextPrompt
 from promptsearch.records.cache import ScoreCache
 from promptsearch.records.ledger import Ledger
 from promptsearch.records.log import RunLog
@@ -47,7 +48,7 @@ def run(losses, incumbent=None, budget=10**9):
         EXAMPLES,
         incumbent,
         score,
-        lambda who, ids, later: min(len(who), (budget - sum(spent) - len(later)) // len(ids)),
+        lambda who, ids, later: who[: max(0, (budget - sum(spent) - len(later)) // len(ids))],
     )
     return outcome, sum(spent)
 
@@ -111,7 +112,7 @@ def test_each_look_sees_twice_what_the_last_one_saw(examples, ends):
         seen.append(len(ids))
         return Scores(np.ones((len(who), len(ids))), np.ones((len(who), len(ids))), None, 0)
 
-    outcome = race(3, np.arange(examples), None, score, lambda who, ids, later: len(who))
+    outcome = race(3, np.arange(examples), None, score, lambda who, ids, later: who)
     assert np.cumsum(seen).tolist() == ends and outcome.seen == examples
 
 
@@ -167,7 +168,7 @@ def test_a_failure_leaves_the_race_with_nothing_but_its_reason():
             part, (part < 1).astype(float), np.stack([part, -part], -1), part.size, failures
         )
 
-    outcome = race(4, EXAMPLES, None, score, lambda who, ids, later: len(who))
+    outcome = race(4, EXAMPLES, None, score, lambda who, ids, later: who)
     assert outcome.scores.failures == {1: "not finite"} and np.isinf(outcome.values[1])
     assert np.isnan(outcome.scores.losses[1]).all() and np.isnan(outcome.scores.choices[1]).all()
     assert np.isfinite(outcome.scores.losses[[0, 2, 3]]).all()
@@ -227,6 +228,28 @@ def test_a_race_that_the_budget_ends_is_booked_and_ends_the_run_when_replayed_to
     assert again.ledger == first.ledger and [r.prompt for r in again.ranking] == [
         r.prompt for r in first.ranking
     ]
+
+
+def words(count, first=0):
+    return TextPrompt(" ".join(f"w{i}" for i in range(first, first + count)))
+
+
+def test_a_text_that_is_too_long_for_what_is_left_ends_no_race_of_shorter_ones(tmp_path):
+    scorer = PlantedScorer("separable", examples=80, noise=0.5)
+    long, short = words(200), [words(4, first) for first in range(0, 32, 4)]
+    budget, told = objective(scorer, None).price(short), []
+    assert budget < objective(scorer, None).price([long])
+    for _ in range(2):  # the second time, all is replayed
+        raced = objective(scorer, budget, tmp_path)
+        told.append(raced.evaluate([long, *short]))
+        assert raced.ledger.spent <= budget
+        with pytest.raises(BudgetExhausted, match="1 prompts were asked for and 0 could be paid"):
+            raced.evaluate([words(300)])
+        scorer.score = None
+    first, again = told
+    assert "costs more than what was left" in first.failures[0] and np.isinf(first.values[0])
+    assert np.isnan(first.losses[0]).all() and np.isfinite(first.values[1:]).any()
+    assert repr(again) == repr(first)
 
 
 def test_a_dropped_prompt_asked_for_again_costs_nothing():

@@ -118,6 +118,15 @@ def test_where_there_are_fewer_examples_than_in_a_minibatch_each_is_read_and_pai
         assert gave == set(decided) == set(range(12, 24)) and len(decided) == 12
 
 
+def test_where_each_minibatch_is_all_examples_no_prompt_is_paid_on_them_twice():
+    _, strategy = made(PlantedScorer("separable", examples=24), batch=16)
+    for _ in range(12):
+        step(strategy)
+    lines = [x for x in strategy.objective.log.lines if x["examples"] != "score_on"]
+    keys = [prompt["key"] for line in lines for prompt in line["prompts"]]
+    assert len(lines) > 3 and len(keys) == len(set(keys))
+
+
 def test_the_present_prompt_is_never_replaced_by_a_worse_one():
     """Trap: noise and a position where every candidate is worse."""
     scorer = PlantedScorer("separable")

@@ -213,6 +213,17 @@ def test_what_the_first_ask_pays_for_all_keeps_no_prompt_from_being_scored_on_al
     assert whole[0] == 16 and sum(whole[1:]) >= 2
 
 
+@pytest.mark.parametrize("evaluations", [24, 30, 50])
+def test_a_small_budget_without_a_race_scores_promising_prompts_on_all_examples(evaluations):
+    scorer = PlantedScorer("separable")
+    objective = scorer.objective(scorer.budget(evaluations))
+    search(Bayesian(objective, seed=0, candidates=100))
+    whole = [len(line["prompts"]) for line in objective.log.lines if line["examples"] == "score_on"]
+    assert whole[0] == 16 and 2 <= sum(whole[1:]) <= 6
+    first = {prompt["key"] for prompt in objective.log.lines[0]["prompts"]}
+    assert objective.ranking[0].prompt.key not in first
+
+
 def test_prompts_that_a_race_drops_early_do_not_use_up_the_share_of_all_examples():
     scorer = PlantedScorer("separable", examples=256)
     objective = scorer.objective(scorer.budget(40), race=True)

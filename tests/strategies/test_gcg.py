@@ -295,3 +295,12 @@ def test_momentum_takes_tokens_from_the_mean_of_the_gradients():
 def test_refuses_options_out_of_range(option):
     with pytest.raises(StrategyError, match=f"'{option}' must be at least 1, got 0"):
         check_options("gcg", GCG, {option: 0})
+
+
+def test_where_each_minibatch_is_all_examples_no_prompt_is_paid_on_them_twice():
+    _, strategy = made(PlantedScorer("separable", examples=24), batch=16, buffer=2)
+    for _ in range(12):
+        step(strategy)
+    lines = [x for x in strategy.objective.log.lines if x["examples"] != "score_on"]
+    keys = [prompt["key"] for line in lines for prompt in line["prompts"]]
+    assert len(lines) > 3 and len(keys) == len(set(keys))

@@ -1,5 +1,6 @@
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,13 +141,41 @@ def test_what_was_deleted_before_a_phrase_was_written_can_be_added_again():
     first = strategy.ask()
     strategy.tell(first, told(first, [1.0]))
     prompts = strategy.ask()
-    words = [set(prompt.texts[0].split()) for prompt in prompts]
+    words = [prompt.texts[0].split() for prompt in prompts]
     (best, *_) = [i for i, own in enumerate(words) if "zzz" in own and len(own) == 3]
     values = np.full(len(prompts), 2.0)
     values[best] = 0.5
     strategy.tell(prompts, told(prompts, values))
-    gone = {"a", "b", "c", "d"} - words[best]  # one was deleted, and in place of one stands zzz
+    gone = {"a", "b", "c", "d"}.difference(
+        words[best]
+    )  # one was deleted, and in place of one stands zzz
     assert any(gone & set(prompt.texts[0].split()) for prompt in strategy.ask())
+
+
+def test_a_candidate_has_as_many_edits_where_the_proposer_writes_phrases_of_it():
+    class Saying:
+        def most(self, request):
+            return 1
+
+        def complete(self, requests, **how):
+            return [Completion("zzz", 1, 1) for _ in requests]
+
+    scorer = PlantedScorer("separable")
+    strategy = Grips(
+        scorer.objective(proposing=Saying()),
+        seed=0,
+        prompts=["a b c d e f g h"],
+        batch=100,
+        edits=4,
+        phrase=1,
+        substitute="proposer",
+    )
+    first = strategy.ask()
+    strategy.tell(first, told(first, [1.0]))
+    words = [prompt.texts[0].split() for prompt in strategy.ask()]
+    assert max(own.count("zzz") for own in words) > 2
+    once = [own for own in words if sum(map(str.__ne__, own, "abcdefgh")) == 1 and len(own) == 8]
+    assert len(once) < len(words) / 10
 
 
 def test_the_best_candidate_is_taken_only_where_it_is_better():
@@ -201,6 +230,19 @@ def test_entropy_of_the_predictions_is_taken_off_the_loss():
     assert strategy.criterion(evaluation) == pytest.approx(
         [1.0, 1.0 - 0.5 * np.log(2), float("inf")]
     )
+
+
+def test_answers_that_differ_by_row_are_told_apart_by_their_texts_and_not_by_their_places():
+    class ByRow(PlantedScorer):
+        def examples(self, ids):
+            orders = ((" yes", " no"), (" no", " yes", " maybe"))
+            return [replace(each, options=orders[each.id % 2]) for each in super().examples(ids)]
+
+    strategy = Grips(ByRow("separable").objective(), seed=0, prompts=["w1"], entropy=0.5)
+    first, second = [-0.1, -2.4, np.nan], [-2.4, -0.1, -9.0]
+    same_text, same_place = [first, second] * 2, [first, [-0.1, -2.4, -9.0]] * 2
+    evaluation = told([], [1.0, 1.0], np.array([same_text, same_place]))
+    assert strategy.criterion(evaluation) == pytest.approx([1.0, 1.0 - 0.5 * np.log(2)])
 
 
 def test_phrases_may_be_written_by_the_proposer():

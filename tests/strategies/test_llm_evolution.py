@@ -145,6 +145,31 @@ def test_de_puts_a_child_in_the_place_of_its_own_target_where_it_is_better():
     assert strategy.living == [(0.1, texts[3]), (1.0, "w10"), (1.9, texts[1]), (3.0, "w30")]
 
 
+def test_de_lets_what_comes_from_other_examples_take_no_targets_place():
+    class Stuck(Counting):
+        """Says something new where a request shows solved examples alone."""
+
+        def complete(self, requests, **settings):
+            found = super().complete(requests, **settings)
+            return [
+                Completion("w10", 1, 1) if request.endswith("New:") else each
+                for request, each in zip(requests, found, strict=True)
+            ]
+
+    class Told:
+        def __init__(self, *values):
+            self.values = np.array(values)
+
+    objective = PlantedScorer("separable").objective(None, proposing=Stuck())
+    strategy = LLMEvolution(
+        objective, seed=0, algorithm="de", prompts=["w10", "w20", "w30"], population=3
+    )
+    strategy.tell(strategy.ask(), Told(1.0, 2.0, 3.0))
+    children = strategy.ask()
+    strategy.tell(children, Told(*[0.5, 9.0, 9.0][: len(children)]))
+    assert strategy.living == [(0.5, children[0].texts[0]), (1.0, "w10"), (2.0, "w20")]
+
+
 def test_de_takes_the_difference_of_two_instructions_where_there_are_two():
     model = Counting()
     run(model, 150, algorithm="de", prompts=["w10", "w20", "w30"], population=3)

@@ -129,6 +129,13 @@ def test_nothing_that_the_proposer_reads_is_scored_on():
         assert line["examples"] == "score_on" or set(line["examples"]) <= set(scorer.training)
 
 
+def test_where_each_minibatch_is_all_examples_no_prompt_is_paid_on_them_twice():
+    _, objective = run(Rules(), Scripted(), minibatch=99)
+    lines = [line for line in objective.log.lines if line["examples"] != "score_on"]
+    texts = [prompt["texts"][0] for line in lines for prompt in line["prompts"]]
+    assert len(lines) > 3 and len(texts) == len(set(texts))
+
+
 def test_only_children_that_beat_their_parent_on_the_minibatch_are_scored_in_full():
     _, objective = run(Rules(), Scripted(), prompts=["w0"], merges=0)
     first, *lines = objective.log.lines
@@ -190,6 +197,20 @@ def test_two_of_one_origin_are_merged_once_and_as_many_as_may_be():
     assert " ".join(dict.fromkeys(" ".join(pairs[0]).split())) in scored(objective)
     run(Rules(), proposing := Scripted(), merges=0)
     assert not any(pair_of(each) for asked in proposing.asked for each in asked)
+
+
+def test_what_comes_from_other_examples_after_a_vain_try_has_no_parents():
+    class Stuck(Scripted):
+        """Says something new where a request shows solved examples alone."""
+
+        def write(self, request, seed):
+            held = re.match(r"Instruction: ", request.split("\n\n")[-1]) or pair_of(request)
+            return "w90" if held else f"w{seed % RULES} w{seed}"
+
+    _, objective = run(Rules(), proposing := Stuck(), 60, prompts=["w90"], merges=3)
+    assert len(objective.ranking) > 3 and best(objective) < 1.6, "they are in the front"
+    merged = [pair for asked in proposing.asked for each in asked if (pair := pair_of(each))]
+    assert not merged, "and have no ancestor in common"
 
 
 @pytest.mark.parametrize("answer", ["", "...", "w1", "word " * 20_000, "{} {0} {x}", "\x00\n\n"])
