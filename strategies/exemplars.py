@@ -99,9 +99,11 @@ class Exemplars(Strategy):
             return prompts
         half = self.objective.scored[: len(self.objective.scored) // 2]
         longest = max(map(self.objective.length, prompts))
-        if len(half) and not self._once and self.objective.affordable(longest) > self._batch:
-            self._tried = {prompt.key: ids for prompt, ids in zip(prompts, drawn, strict=True)}
-            return Ask(prompts, half)
+        # One evaluation is kept for the set with drawn labels, which may be somewhat longer.
+        count = min(self._batch, self.objective.affordable(longest * 5 // 4) - 1)
+        if len(half) and not self._once and count > 0:
+            self._tried = {prompts[i].key: drawn[i] for i in range(count)}
+            return Ask(prompts[:count], half)
         self._done, ids = True, drawn[0] if self._best is None else self._best
         return [self._shown(ids, [self._label(e) for e in self.objective.examples(ids)])]
 
