@@ -145,7 +145,7 @@ def test_mask_on_the_wrong_axis():
         part = losses[np.ix_(who, ids)]
         return Scores(part, part < 1, None, part.size)
 
-    found = race(7, np.arange(64), None, score, lambda who, ids, later: len(who)).scores.losses
+    found = race(7, np.arange(64), None, score, lambda who, ids, later: list(who)).scores.losses
     assert found.shape == (7, 64)
     dropped = np.isnan(found).any(1)
     assert dropped[losses.mean(1) > 3].all() and not dropped.all()

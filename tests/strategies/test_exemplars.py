@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,8 @@ from promptsearch.search.plugins import make_strategy
 from promptsearch.strategies.exemplars import Exemplars
 from promptsearch.study.config import parse_config
 from promptsearch.study.prepare import prepare
-from promptsearch.tasks.task import Example
 from promptsearch.testing.conformance import StrategyConformance
-from promptsearch.testing.planted import planted_objective
+from promptsearch.testing.planted import PlantedScorer, planted_objective
 
 
 class TestExemplars(StrategyConformance):
@@ -98,11 +99,20 @@ def test_random_labels_stand_behind_the_same_examples():
     assert shown[0] != shown[1]
 
 
+class WithOptions(PlantedScorer):
+    """Has answers to choose from that differ by row."""
+
+    def examples(self, ids):
+        return [replace(e, options=(e.answer, f" {e.id}")) for e in super().examples(ids)]
+
+
 def test_a_random_label_is_one_of_the_rows_own():
-    objective = planted_objective()
-    own = Example(0, {"text": "a"}, " b", 0, options=(" b", " c"))
-    strategy = Exemplars(objective, seed=0, labels="random")
-    assert {strategy._label(own) for _ in range(20)} == {" b", " c"}
+    objective = WithOptions("separable").objective()
+    search(Exemplars(objective, seed=0, shots=16, choose="random", labels="random"))
+    known = objective.examples(objective.training)
+    own = {f"{e.fields['text']}{label}" for e in known for label in e.options}
+    shown = scored(objective)[0].splitlines()
+    assert set(shown) <= own and any(line[-1].isdigit() for line in shown)
 
 
 def test_labels_are_drawn_for_the_set_that_is_best_with_right_ones():
