@@ -193,7 +193,9 @@ class _Look:
             (entry.given.name, entry.strategy, entry.given.options, entry.shows)
             for entry in self._controls
         ]
-        if not any(name == _SHOTS for name, *_ in rows):
+        # A row of random labels asks for none of its own.
+        right = [each.get("labels") != "random" for name, _, each, _ in rows if name == _SHOTS]
+        if not any(right):
             rows.append((_SHOTS, find_strategy(_SHOTS), {}, True))
         for name, strategy, options, shows in rows:
             first = self._first(self._showing if shows else arena, name, strategy, options)

@@ -217,6 +217,14 @@ def test_of_the_sets_of_solved_examples_that_a_row_tries_the_best_is_the_control
     assert TextPrompt(shots) == sets[int(losses.argmin())] != sets[0]
 
 
+def test_a_row_of_random_labels_does_not_stand_for_solved_examples(looked, tiny, films):
+    rows = ["random", {"exemplars": {"labels": "random"}}]
+    prepared = prepare(study(strategies=rows), tiny, films)
+    (found,) = headroom(prepared, {("films", "random"): 50}).tasks
+    (right,) = looked.headroom.tasks
+    assert max(found.controls, key=len) == max(right.controls, key=len)
+
+
 def test_it_never_reads_the_test_split_and_says_why_nothing_was_trained(tiny, films):
     prepared = prepare(study(strategies=["random"]), tiny, films)
     config = prepared.config.model_copy(update={"budget": 200})
