@@ -152,7 +152,8 @@ class Books:
             if payable and self._race and group == "score_on":
                 # A race costs less than all its prompts on all examples, so it finds out itself how
                 # far the budget reaches, among prompts that could be paid one by one.
-                alone = [p for p in asked if self.prices.payable([p], ids)]
+                if len(alone := payable) < len(asked):
+                    alone = [p for p in asked if self.prices.payable([p], ids)]
                 price, computed, payable = self._run_race(alone)
             elif payable:
                 price, computed = self._score(payable, ids, group)
