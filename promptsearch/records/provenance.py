@@ -65,12 +65,12 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "promptsearch": own_version(),
         "code": code(),
-        **_installed(),
+        **installed(),
     }
 
 
 @cache
-def _installed() -> dict[str, str]:
+def installed() -> dict[str, str]:
     """The versions of other packages; the files that hold them are long."""
     return {name: version(name) for name in _PACKAGES}
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import torch
 
 from promptsearch.models import LanguageModel
 from promptsearch.models.device import card
-from promptsearch.records.provenance import code_of, cpu
+from promptsearch.records.provenance import code_of, cpu, installed
 from promptsearch.scoring.answer_ids import end_ids
 from promptsearch.tasks.normalise import Normalise
 from promptsearch.tasks.task import Split
@@ -59,7 +58,7 @@ def surroundings(
         str(lm.dtype),
         str(lm.device),
         torch.__version__,
-        version("transformers"),
+        installed()["transformers"],
         torch.get_num_threads(),
         # Processors of other kinds round otherwise, and cards, all of which are called cuda:0.
         cpu(),
