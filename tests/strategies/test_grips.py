@@ -121,25 +121,34 @@ def test_what_was_deleted_can_be_added_again():
     assert {"zzz w1 w2 w3", "w1 zzz w2 w3"} <= texts, "added at any place that has not been scored"
 
 
-def test_what_was_deleted_before_a_phrase_was_written_can_be_added_again():
-    class Saying:
-        def most(self, request):
-            return 1
+class Saying:
+    """A proposer that writes the same word for each phrase."""
 
-        def complete(self, requests, **how):
-            return [Completion("zzz", 1, 1) for _ in requests]
+    def most(self, request):
+        return 1
 
+    def complete(self, requests, **how):
+        return [Completion("zzz", 1, 1) for _ in requests]
+
+
+def saying(text, edits):
+    """A search from a text whose phrases a proposer writes anew, with its first prompt scored."""
     strategy = Grips(
         PlantedScorer("separable").objective(proposing=Saying()),
         seed=0,
-        prompts=["a b c d"],
+        prompts=[text],
         batch=100,
-        edits=2,
+        edits=edits,
         phrase=1,
         substitute="proposer",
     )
     first = strategy.ask()
     strategy.tell(first, told(first, [1.0]))
+    return strategy
+
+
+def test_what_was_deleted_before_a_phrase_was_written_can_be_added_again():
+    strategy = saying("a b c d", edits=2)
     prompts = strategy.ask()
     words = [prompt.texts[0].split() for prompt in prompts]
     (best, *_) = [i for i, own in enumerate(words) if "zzz" in own and len(own) == 3]
@@ -153,25 +162,7 @@ def test_what_was_deleted_before_a_phrase_was_written_can_be_added_again():
 
 
 def test_a_candidate_has_as_many_edits_where_the_proposer_writes_phrases_of_it():
-    class Saying:
-        def most(self, request):
-            return 1
-
-        def complete(self, requests, **how):
-            return [Completion("zzz", 1, 1) for _ in requests]
-
-    scorer = PlantedScorer("separable")
-    strategy = Grips(
-        scorer.objective(proposing=Saying()),
-        seed=0,
-        prompts=["a b c d e f g h"],
-        batch=100,
-        edits=4,
-        phrase=1,
-        substitute="proposer",
-    )
-    first = strategy.ask()
-    strategy.tell(first, told(first, [1.0]))
+    strategy = saying("a b c d e f g h", edits=4)
     words = [prompt.texts[0].split() for prompt in strategy.ask()]
     assert max(own.count("zzz") for own in words) > 2
     once = [own for own in words if sum(map(str.__ne__, own, "abcdefgh")) == 1 and len(own) == 8]
