@@ -68,7 +68,8 @@ def check_run(run: RunRecord, study: StudyRecord) -> None:
         raise ValueError(f"its budget is {run.budget}, and that of its ledger {run.ledger.budget}")
     if run.ledger.left < 0:
         raise ValueError(f"it spent {run.spent} tokens of a budget of {run.budget}")
-    if run.start is None and not run.reference and not _is_ranked(run, study.budget):
+    ranked = pays_as_ranked(run.budget, study.budget, control=bool(run.control))
+    if run.start is None and not run.reference and not ranked:
         raise ValueError(f"its budget is {run.budget}, and that of the study {study.budget}")
     same("gap", run.gap, run.test.loss - run.search.loss_fp32)
     _check_curve(run)
@@ -77,10 +78,17 @@ def check_run(run: RunRecord, study: StudyRecord) -> None:
     check_scores("test", run.test, task, task.splits["test"].size)
 
 
-def _is_ranked(run: RunRecord, budget: int) -> bool:
-    """Whether a run has the budget of what is ranked: the study's; a control may have less."""
-    less = run.budget is not None and run.budget < budget
-    return run.budget == budget or (run.control is True and less)
+def pays_as_ranked(budget: int | None, study: int, *, control: bool) -> bool:
+    """Whether a run has the budget of what is ranked: the study's; a control may have less.
+
+    To lose to one that had less is no better for a search.
+
+    Args:
+        budget: What the run may spend, in LM tokens; None for no limit.
+        study: The study's budget.
+        control: Whether the run is one of a control.
+    """
+    return budget == study or (control and budget is not None and budget < study)
 
 
 def check_settings(run: RunRecord, settings: SettingsRecord) -> None:

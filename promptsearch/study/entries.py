@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from promptsearch.errors import OptionError, StrategyError, StudyError, UnknownName
 from promptsearch.prompts.prompt import Prompt
+from promptsearch.records.agreement import pays_as_ranked
 from promptsearch.search.calling import strangers_code
 from promptsearch.search.options import check_options
 from promptsearch.search.plugins import find_strategy
@@ -67,15 +68,14 @@ class Entry:
     def is_ranked(self, bill: int, budget: int) -> bool:
         """Whether its runs are compared with those of other rows.
 
-        Their bill is the study's budget. A control may have less: to lose to one that had less is
-        no better for a search.
+        A reference line never is, nor are rows with another bill, see `pays_as_ranked`.
 
         Args:
             bill: What such a run may spend, with what it brings, in LM tokens.
             budget: The study's budget.
         """
-        control = self.strategy.control and bill < budget
-        return not self.strategy.reference and (bill == budget or control)
+        pays = pays_as_ranked(bill, budget, control=self.strategy.control)
+        return pays and not self.strategy.reference
 
 
 def entries_of(config: StudyConfig) -> list[Entry]:
