@@ -20,7 +20,9 @@ from promptsearch.printable import brief
 from promptsearch.tasks.examples import Example, Read, content_of
 from promptsearch.tasks.fields import (
     Row,
+    as_list,
     has_other_text,
+    is_missing,
     listed,
     shown,
     text_of,
@@ -201,8 +203,8 @@ class TextAnswers(Answers):
             return ()
         value = value_in(row, self._others, row.place)
         # An empty cell is how a table says that there is none.
-        value = value.strip() if isinstance(value, str) else value
-        if value is None or (isinstance(value, (str, list, tuple)) and not value):
+        empty = not value.strip() if isinstance(value, str) else as_list(value) in ([], ())
+        if empty or is_missing(value):
             return ()
         texts = texts_in(row, self._others, row.place)
         if not all(text.strip() for text in texts):

@@ -142,6 +142,19 @@ def test_a_field_holds_aliases_of_its_row():
         make(rows, aliases={"field": "other"})
 
 
+@pytest.mark.parametrize(
+    "missing", [np.nan, np.float32("nan"), pd.NA, pd.NaT, np.array([], dtype=object), ()], ids=repr
+)
+def test_what_pandas_writes_where_nothing_is_holds_no_alias(missing):
+    rows = [{**row, "also": missing} for row in three("one")[1:]]
+    task = make([*three("one", also="uno")[:1], *rows], aliases={"field": "also"})
+    assert {text: example.aliases for text, example in by_text(task).items()} == {
+        "a": (" uno",),
+        "b": (),
+        "c": (),
+    }
+
+
 @pytest.mark.parametrize("template", [TEMPLATE, "{prompt} {text} is{answer}"])
 def test_an_empty_cell_holds_no_alias(tmp_path, template):
     cells = ["a,one,uno", "b,two,", "c,three,  "]

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from promptsearch.errors import FieldError
-from promptsearch.tasks.fields import ClassNumber, text_of
+from promptsearch.tasks.fields import ClassNumber, is_missing, text_of
 
 #: What the values of a field are: `other` holds what has no text, or kinds that do not go together.
 Kind = Literal["text", "number", "date", "flag", "texts", "other"]
@@ -130,7 +130,7 @@ def _listed(values: Iterable[Any]) -> tuple[str, ...]:
 
 def _text(value: Any) -> str | None:
     """The text of a value; None where the row has none, or empty text."""
-    if value is None or value != value:  # NaN, as tables write what is missing
+    if is_missing(value):
         return None
     text = text_of(value)
     return text if text.strip() else None
