@@ -254,6 +254,24 @@ def test_names_that_are_numbers_are_told_from_numbers():
     assert all(example.choice == int(text) % 3 for text, example in by_text(names).items())
 
 
+def test_names_of_classes_come_before_their_numbers():
+    stars = classes(("1", "2", "3"))
+    rows = [row for row in stars if row["label"] != 2]  # no row has the last class, called 3
+    found = by_text(make(rows, answers={1: "one", 2: "two"}, splits={**ONE_EACH, "test": 4}))
+    assert all(example.answer == [" one", " two"][int(text) % 3] for text, example in found.items())
+
+
+def test_numbers_of_classes_in_two_orders_are_refused():
+    turned = [{**row, "text": f"t{row['text']}"} for row in classes(NAMES[::-1])]
+    data = {"search": classes(), "select": [{"text": "x", "label": 1}], "test": turned}
+    told = r"orders \(0: negative, 1: positive; and 0: positive, 1: negative\): .* by the names"
+    with pytest.raises(TaskError, match=told):
+        make(data, splits=None, answers={0: "bad", 1: "good"})
+    data["select"] = [{"text": "x", "label": "positive"}]
+    task = make(data, splits=None, answers={"negative": "bad", "positive": "good"})
+    assert by_text(task)["t0"].answer == " good" and by_text(task)["0"].answer == " bad"
+
+
 def test_classes_of_a_data_set_are_read_with_their_names(tmp_path, monkeypatch):
     import datasets
 
