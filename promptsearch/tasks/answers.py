@@ -255,6 +255,18 @@ def field_of(given: object) -> str | None:
     return None
 
 
+def options_of(given: object) -> tuple[str, str | None] | None:
+    """The fields of options and of their names that `{"field": NAME, "names": NAME}` names.
+
+    The second one may be left out, and is None then; None for anything else.
+    """
+    if not isinstance(given, Mapping):
+        return None
+    names = given.get("names")
+    field = field_of({key: value for key, value in given.items() if key != "names"})
+    return (field, names) if field and (names is None or isinstance(names, str)) else None
+
+
 def stated(value: Any, key: str) -> str:
     """The text of what a study file states under a key.
 

@@ -643,6 +643,7 @@ def test_sizes_are_wanted_of_splits_that_are_drawn(folder: Path) -> None:
     [
         ("answers: labels", "labels"),
         ("answers: {field: options}", {"field": "options"}),
+        ("answers: {field: o.text, names: o.key}", {"field": "o.text", "names": "o.key"}),
         ("aliases: {field: more}", {"field": "more"}),
         ("aliases: {field: [meadow]}", {"field": ("meadow",)}),
         ("where: {lang: en, n: [0, 1.0, true]}", {"lang": "en", "n": ("0", "1", "true")}),

@@ -334,8 +334,48 @@ def test_digits_are_places_where_they_are_no_options():
     assert all(e.choice == int(text) % 3 for text, e in by_text(options(rows)).items())
     sums = [{"text": str(i), "label": str(i % 3), "options": ["2", "1", "0"]} for i in range(6)]
     assert all(e.choice == 2 - int(text) % 3 for text, e in by_text(options(sums)).items())
-    numbers = [{**row, "label": int(row["label"])} for row in sums]
-    assert all(e.choice == int(text) % 3 for text, e in by_text(options(numbers)).items())
+
+
+def test_whole_numbers_that_could_be_places_or_texts_are_refused():
+    rows = [{"text": str(i), "label": i % 3, "options": ["0", "2", "1"]} for i in range(6)]
+    told = r"^row 2 of the data: the label 1 could be a place or a text of .*'options' \(0, 2, 1\)"
+    with pytest.raises(TaskError, match=told):
+        options(rows)
+    same = [{**row, "options": ["0", "1", "2"]} for row in rows]  # either reading says one thing
+    other = [*rows, {"text": "x", "label": 1, "options": ["5", "6"]}]  # only places fit all
+    for some in (same, other):
+        found = by_text(options(some))
+        assert all(found[row["text"]].choice == row["label"] for row in some)
+
+
+NAMED = [
+    {"text": str(i), "label": "CBA"[i % 3], "of": {"text": OPTIONS, "name": ["C", "B", "A"]}}
+    for i in range(6)
+]
+
+
+def test_a_label_may_be_a_name_that_the_row_gives_to_an_option():
+    given = {"answers": {"field": "of.text", "names": "of.name"}}
+    digits = [*NAMED, {"text": "x", "label": 2, "of": {"text": OPTIONS, "name": ["1", "2", "3"]}}]
+    task = make(digits, splits={**ONE_EACH, "test": 5}, **given)
+    found = by_text(task)
+    assert task.options == "of.text" and found["x"].answer == " green"
+    assert all(found[row["text"]].choice == int(row["text"]) % 3 for row in NAMED)
+
+
+@pytest.mark.parametrize(
+    ("label", "names", "reason"),
+    [
+        ("D", ["A", "B", "C"], r"the label D is not among the names .* 'of.name' \(A, B, C\)"),
+        ("A", ["A", "B", "A"], "the label A is twice among the names"),
+        ("A", ["A", "B"], "the field 'of.name' lists 2 names, and 'of.text' 3 answers: expected a"),
+        ("A", None, "the field 'of.name' has no value"),
+    ],
+)
+def test_wrong_names_of_options_are_named_with_their_row(label, names, reason):
+    rows = [*NAMED, {"text": "x", "label": label, "of": {"text": OPTIONS, "name": names}}]
+    with pytest.raises(TaskError, match=f"^row 7 of the data: {reason}"):
+        make(rows, answers={"field": "of.text", "names": "of.name"})
 
 
 @pytest.mark.parametrize(
