@@ -17,6 +17,13 @@ from promptsearch.tasks.fields import ClassNumber, is_missing, text_of
 Kind = Literal["text", "number", "date", "flag", "texts", "other"]
 #: How deep a field may stand in another one, such as `translation.en`.
 _DEPTH = 3
+#: Characters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese and
+#: Japanese; and about how many of them make a word.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+    "|[\U00020000-\U0003ffff]"
+)
+_CHARACTERS = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Column:
     @cached_property
     def words(self) -> float:
         """The mean number of words of a text, 0 where there is none."""
-        total = sum(len(text.split()) * count for text, count in self.counts.items())
+        total = sum(_words(text) * count for text, count in self.counts.items())
         return total / max(1, self.counts.total())
 
     @cached_property
@@ -122,6 +129,11 @@ def _kind(value: Any) -> Kind:
     if isinstance(value, (datetime.date, datetime.time)):
         return "date"
     return "other" if isinstance(value, Mapping) else "number"
+
+
+def _words(text: str) -> int:
+    """About the number of words of a text, also where no spaces stand between them."""
+    return max(len(text.split()), len(_UNSPACED.findall(text)) // _CHARACTERS)
 
 
 def _listed(values: Iterable[Any]) -> tuple[str, ...]:
