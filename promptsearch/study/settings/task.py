@@ -223,7 +223,8 @@ class TaskConfig(Keys):
         default_factory=lambda: SplitSizes.model_validate({}),
         description=(
             "{search: N, select: N, test: N}, the number of examples in each split, or {per_class: "
-            "N}; a split with rows of its own may be left out, and gets all of them"
+            "N}, drawn by a hash of the filled template, so that another template draws others; a "
+            "split with rows of its own may be left out, and gets all of them"
         ),
     )
     decoding: DecodingConfig | None = Field(
