@@ -89,6 +89,8 @@ def hashes(task):
 )
 def test_cells_of_text_are_the_same_rows_in_every_format(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("formats")
+    # In a .tsv a cell with both a tab and a line break is taken for rows that it swallowed.
+    swallowing = any("\t" in c and {"\n", "\r"} & set(c) for row in rows for c in row.values())
     for kind, name in (
         ("csv", "a.csv"),
         ("tsv", "a.tsv"),
@@ -99,8 +101,9 @@ def test_cells_of_text_are_the_same_rows_in_every_format(tmp_path_factory, rows)
         ("arrow", "a.arrow"),
         ("stream", "b.arrow"),
     ):
-        assert read(folder, name, written(rows, kind)) == rows
-    for kind in ("csv", "tsv", "jsonl", "json"):
+        if kind != "tsv" or not swallowing:
+            assert read(folder, name, written(rows, kind)) == rows
+    for kind in ("csv", *["tsv"] * (not swallowing), "jsonl", "json"):
         assert read(folder, f"a.{kind}.gz", gzip.compress(written(rows, kind), mtime=0)) == rows
         assert read(folder, f"marked.{kind}", b"\xef\xbb\xbf" + written(rows, kind)) == rows
 
@@ -288,6 +291,11 @@ REFUSED_FILES = {
     ),
     "tabs in .csv": ("a.csv", b"text\tlabel\na\t1\n", r"line 1 names a single field"),
     "commas in .tsv": ("a.tsv", HEAD + b"a,1\n", "line 1 names a single field, .* got ','"),
+    "rows in a cell of .tsv": (
+        "a.tsv",
+        b'label\ttext\n1\tfine\n1\t"Great film\n0\tbad film\n0\tthe worst of them all"\n1\tfine\n',
+        "cannot read .*a.tsv: line 3: a cell holds both a line break and a tab, .* save .* as .csv",
+    ),
     "one name twice": ("a.csv", b"text,text\na,b\n", "line 1 names the field text twice"),
     "an open quote": ("a.csv", HEAD + b'a,1\n"b,0\n', "opens in line 3 or below is never closed"),
     "a quote in quotes": ("a.csv", HEAD + b'a,1\n"b"c",0\n', "line 3: .* every mark in it twice"),
