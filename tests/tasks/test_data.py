@@ -484,6 +484,23 @@ def test_rows_of_the_hub_follow_the_same_rule(tmp_path, monkeypatch):
         text_in(second, "text", second.place)
 
 
+def test_a_data_set_has_the_same_texts_from_the_hub_and_from_parquet(tmp_path, monkeypatch):
+    import datasets
+
+    number, kind = datasets.Value("float32"), datasets.ClassLabel(names=["bad", "good"])
+    within = {"x": number, "of": kind, "all": datasets.Sequence(kind)}
+    features = {"list": datasets.Sequence(number), "within": within, "top": kind, "half": number}
+    row = {"list": [0.1, 0.7], "within": {"x": 0.1, "of": 1, "all": [0, 1]}, "top": 0, "half": 0.1}
+    part = datasets.Dataset.from_list([row], features=datasets.Features(features))
+    part.to_parquet(tmp_path / "a.parquet")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: part)
+    for data in ({"hub": "owner/name"}, {"path": "a.parquet"}):
+        (found,) = joined(read_data(data, tmp_path), {"list": " ", "within.all": " "})
+        names = ("list", "within.x", "within.of", "within.all", "top", "half")
+        texts = [text_in(found, name, "") for name in names]
+        assert texts == ["0.1 0.7", "0.1", "good", "bad good", "bad", "0.1"]
+
+
 @pytest.mark.parametrize("around", [lambda rows: rows, lambda rows: {"v": 1, "data": rows}])
 def test_json_is_a_list_of_objects_or_an_object_with_one(tmp_path, around):
     rows = [{"canary": "x"}, {"text": "a"}, {"text": "b"}]
