@@ -93,6 +93,7 @@ def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
         "strategies": ["random", {"p_tuning": {"encoder": "mlp"}}],
     }
     assert load(json.dumps(data), name="one.json").model_dump() == as_toml.model_dump()
+    assert load(json.dumps(data), name="one.JSON").model_dump() == as_toml.model_dump()
 
 
 def test_json_is_read_as_json_is(folder: Path) -> None:
