@@ -74,6 +74,7 @@ class Answers(ABC):
 
     def made(self, place: str, labels: tuple[str, ...], example: Example) -> Read:
         """What `read` gives: the example with the text that makes it the same as another."""
+        # Joined over slots, since a prompt in front leaves nothing between them.
         text = "".join(self.template.fill(example.fields))
         return Read(place, labels, example, "\0".join([text, *sorted(example.options or ())]))
 
