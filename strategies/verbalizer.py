@@ -87,7 +87,7 @@ class Verbalizer(Strategy):
         *,
         seed: int,
         prompts: list[str | list[str]] = [],  # noqa: B006 - read only
-        words: Annotated[int, Field(ge=1, le=64)] = 16,
+        words: Annotated[int, Field(ge=1, le=64)] = 8,
         candidates: Annotated[Count, Field(ge=2)] = 300,
         keep: Count = 4,
         examples: Count = 512,
