@@ -97,11 +97,11 @@ def _row(task: TaskSummary, label: str) -> Row | None:
 
 def _scores(tasks: Sequence[TaskSummary]) -> list[str]:
     better = {
-        (task.name, test.first)
+        (task.name, found.row(test))
         for task in tasks
-        if task.against
-        for test in task.against.tests
-        if test.significant and test.second == task.against.control
+        if (found := task.against)
+        for test in found.tests
+        if found.beaten(test)
     }
     table = []
     for label in _labels(tasks):

@@ -235,6 +235,25 @@ def test_the_best_control_and_the_best_search_are_those_of_the_select_split(make
     winner = {**result["winner"], "bias": [0.1, -0.1]}
     study.write({**result, "winner": winner, "select": {"loss": 0.6, "metric": 0.6}})
     assert summary(study).against == by_metric
+    study.write({**result, "select": {"loss": 0.6, "metric": 0.6}})
+    assert summary(study).against.by == "select loss"
+    # One run of a row is enough, be it not its best one.
+    result = study.result("reviews", "evolution", 1)
+    winner = {**result["winner"], "bias": [0.1, -0.1]}
+    study.write({**result, "winner": winner, "select": {"loss": 0.4, "metric": 0.3}})
+    assert summary(study).against.by == "select accuracy"
+
+
+def test_rows_that_are_level_on_the_select_split_are_not_told_apart_by_the_test_split(make_study):
+    """The rows of a report are in the order of their test metric, those of a study are not."""
+    study = make_study(strategies=("manual", "random", "evolution"))
+    for label in study.study["strategies"]:
+        for seed in range(1 if label == "manual" else 3):
+            result = study.result("reviews", label, seed)
+            study.write({**result, "select": {"loss": 0.5, "metric": 0.7}})
+    task = summary(study)
+    assert [row.label for row in task.rows] == ["evolution", "random", "manual"]
+    assert task.against.search == "random"
 
 
 def test_a_record_says_itself_what_is_a_control(make_study):
