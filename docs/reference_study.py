@@ -126,7 +126,8 @@ def _half(row: Row) -> str:
 
 def _verdicts(tasks: Sequence[TaskSummary]) -> list[str]:
     return [
-        f"* {escape(task.name)} (`results/reference-{task.name}/report.md`): {escape(task.verdict)}"
+        f"* {escape(task.name)} (`results/reference-{task.name}/report.md`): "
+        f"{escape(task.verdict, None)}"
         for task in tasks
     ]
 

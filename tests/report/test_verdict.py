@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +51,24 @@ def test_a_tie_names_who_cannot_be_told_apart_and_what_would_have_shown():
     assert said.startswith("The data cannot tell who wins: p_tuning leads with accuracy 0.8")
     assert "cannot be told from evolution and optuna (a difference of 0.0" in said
     assert said.endswith("would have shown).")
+
+
+def test_what_would_have_shown_is_said_once_where_it_is_the_same_from_all():
+    scores = sample(0.7, seeds=1, deterministic=True).scores
+    worse = sample(0.69, seeds=1, deterministic=True)
+    samples = {"manual": Sample(scores, True), "calibrated": worse, "exemplars": worse}
+    said = verdict(samples, Scale("accuracy"))
+    assert re.search(
+        r"calibrated and exemplars \(a difference of 0\.\d{3} would have shown\)\.", said
+    )
+
+
+def test_of_many_rows_of_one_seed_some_are_named():
+    samples = {f"s{k:02}": sample(0.5 + k / 100, seeds=1, stream=k) for k in range(12)}
+    told = verdict(samples, Scale("accuracy")).split("One seed only of ")[1]
+    assert told == "s00, s01, s02, s03, s04, s05, s06 and 5 others: " + (
+        "the luck of the seed is not in this."
+    )
 
 
 def test_rows_that_are_far_behind_do_not_raise_the_bar_for_the_leader():
