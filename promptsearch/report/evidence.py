@@ -182,7 +182,9 @@ def _told(case: Case) -> str:
 def _counted(own: Sequence[Case]) -> str:
     tasks = {case.place for case in own}
     won = {case.place for case in own if case.beats}
-    beat = sum(case.beats for case in own) or "none"
+    if not won:
+        return f"Of {len(own)} rows, none beat the best control"
+    beat = sum(case.beats for case in own)
     return (
         f"Of {len(own)} rows, {beat} beat the best control; "
         f"it was beaten in {len(won)} of {len(tasks)} tasks"

@@ -96,6 +96,7 @@ def test_a_control_is_beaten_as_its_own_report_says_corrected_for_the_other_rows
     assert test.p < 0.05 < test.adjusted
     (case,) = (case for case in cases([results]) if case.score > case.level)
     assert not case.beats
+    assert "Of 1 rows, none beat the best control; look first" in "\n".join(evidence([case]))
     page = "\n".join(evidence([case, replace(case, study="b", beats=True)]))
     assert "| `random` 0.540 |" in page and "| `random` **0.540** |" in page
 
