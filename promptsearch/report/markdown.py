@@ -27,7 +27,7 @@ from promptsearch.report import (
 from promptsearch.report.columns import columns
 from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.facts import bars, facts, study_file
-from promptsearch.report.families import Family, families
+from promptsearch.report.families import FEW_SEEDS, Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
@@ -106,7 +106,8 @@ def _family(family: Family) -> list[str]:
         for row in family.rows
     ]
     title = f"## {escape(family.name)}: mean over {family.tasks} tasks"
-    return ["", title, "", *table_lines(heads, rows)]
+    note = ["", f"{FEW_SEEDS}."] if family.few_seeds else []
+    return ["", title, "", *table_lines(heads, rows), *note]
 
 
 def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from promptsearch.report import load_results
-from promptsearch.report.families import families
+from promptsearch.report.families import FEW_SEEDS, families
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.summary import summarise
@@ -85,6 +85,10 @@ def test_the_seeds_are_those_that_finished_on_all_tasks(kin):
     study.path(TASKS[1], "random", 1).unlink()
     told = "Fewer than two seeds of random finished on all 6 tasks: the luck of the seed is not in"
     assert told in family(study).verdict
+    results = load_results(study.folder)
+    for form in (to_markdown, to_html):
+        page = form(results)
+        assert page.count(f"{FEW_SEEDS}.") == 1 and page.count("†") == 2  # beside the row
 
 
 @pytest.mark.parametrize("lost", [(2,), (1, 2), (0, 1, 2)])
