@@ -104,8 +104,7 @@ class Against:
 
     def gain(self, test: Comparison) -> float:
         """How far that row is ahead of the control; below 0 where it is behind."""
-        # Of two with the same mean the control is named first; their difference is no "-0.000".
-        return test.difference if test.second == self.control else 0.0 - test.difference
+        return test.difference if test.second == self.control else -test.difference
 
     def beaten(self, test: Comparison) -> bool:
         """Whether the control is: that row is better, by the corrected test."""

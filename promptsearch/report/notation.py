@@ -70,8 +70,8 @@ def could_show(difference: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference, always with its sign."""
-    return f"{value:+.3f}"
+    """A difference, always with its sign; one of rounding alone is +0.000."""
+    return f"{0.0 if abs(value) < 1e-9 else value:+.3f}"
 
 
 def money(value: float | None) -> str:
