@@ -27,7 +27,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import logsumexp
+from scipy.special import softmax
 
 from promptsearch import (
     Access,
@@ -62,7 +62,7 @@ class Verbalizer(Strategy):
         seed: Seeds the draw of examples, and what is changed in a prompt.
         prompts: The prompts under which words are looked for, a text for the first slot or a list
             with one text for each slot. Left out: the empty prompt.
-        words: Words that stand for a class together.
+        words: Words that stand for a class together: many make up for each other's luck.
         candidates: Words of each class that are tried, k in LM-BFF; more where those of several
             classes are the same, so that too few are left.
         keep: Assignments of words that are scored under a prompt, the best on training examples.
@@ -87,7 +87,7 @@ class Verbalizer(Strategy):
         *,
         seed: int,
         prompts: list[str | list[str]] = [],  # noqa: B006 - read only
-        words: Annotated[int, Field(ge=1, le=16)] = 4,
+        words: Annotated[int, Field(ge=1, le=64)] = 16,
         candidates: Annotated[Count, Field(ge=2)] = 300,
         keep: Count = 4,
         examples: Count = 512,
@@ -239,20 +239,28 @@ def assignments(
         order = telling(logits, classes == c).tolist()
         # Where other classes have taken its candidates, the words behind them make up for those.
         own = [i for i in order if i not in taken][:words]
-        ranked.append(np.array(list(dict.fromkeys([*order[:candidates], *own]))))
-        first.append(tuple(sorted(own)))
+        ranked.append(list(dict.fromkeys([*order[:candidates], *own])))
+        first.append(own)
         taken.update(own)
     if any(len(some) < words for some in first):
         return []
-    losses: dict[Assignment, float] = {tuple(first): np.inf}
+    # From here on a word is its column among those that any class tries.
+    columns = np.array(sorted(set().union(*ranked)))
+    place = {int(word): i for i, word in enumerate(columns)}
+    tried = [np.array([place[i] for i in some]) for some in ranked]
+    probabilities = softmax(logits[:, columns], axis=1).clip(np.finfo(float).tiny)
+    losses: dict[Assignment, float] = {
+        tuple(tuple(sorted(place[i] for i in some)) for some in first): np.inf
+    }
     done: set[Assignment] = set()
     for _ in range(_EXPANDED):
         best = min((each for each in losses if each not in done), key=losses.__getitem__)
         done.add(best)
-        losses |= neighbours(logits, classes, best, ranked)
+        losses |= neighbours(probabilities, classes, best, tried, most=_EXPANDED + count)
         if len(losses) == len(done):
             break
-    return sorted(losses, key=losses.__getitem__)[:count]
+    found = sorted(losses, key=losses.__getitem__)[:count]
+    return [tuple(tuple(columns[list(some)].tolist()) for some in each) for each in found]
 
 
 def telling(logits: Floats, own: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -267,35 +275,44 @@ def telling(logits: Floats, own: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def neighbours(
-    logits: Floats,
+    probabilities: Floats,
     classes: NDArray[np.int64],
     assignment: Assignment,
-    ranked: Sequence[NDArray[np.int64]],
+    tried: Sequence[NDArray[np.int64]],
+    *,
+    most: int,
 ) -> dict[Assignment, float]:
-    """The assignment and those that differ from it in one word, with their losses in nats.
+    """The assignment and the best that differ from it in one word, with their losses in nats.
 
     Args:
-        logits: What the LM predicts, shape `(examples, words)`.
+        probabilities: What the LM predicts, shape `(examples, words)`, each above 0.
         classes: The class of each example, shape `(examples,)`.
         assignment: The words of each class.
-        ranked: The words of each class that are tried.
+        tried: The words of each class that are tried.
+        most: How many that differ are wanted.
     """
-    found: dict[Assignment, float] = {}
     taken = {i for some in assignment for i in some}
     # AutoPrompt, equation 1: the probabilities of a class's words are added up. (examples, classes)
-    sums = np.stack([logsumexp(logits[:, list(some)], axis=1) for some in assignment], 1)
+    sums = np.stack([probabilities[:, list(some)].sum(1) for some in assignment], 1)
+    answered = np.log(sums[np.arange(len(sums)), classes])  # the right answers, shape (examples,)
+    found = {assignment: float((np.log(sums.sum(1)) - answered).mean())}
+    changes: list[tuple[int, int, NDArray[np.int64]]] = []  # class, word that goes, words that come
+    losses = []
     for c, own in enumerate(assignment):
-        others = logsumexp(np.delete(sums, c, 1), axis=1)[:, None]  # (examples, 1)
-        for place in range(len(own)):
-            rest = [i for i in own if i != own[place]]
-            tried = [i for i in ranked[c].tolist() if i not in taken or i == own[place]]
-            new = logits[:, tried]  # (examples, tried)
-            if rest:
-                new = np.logaddexp(new, logsumexp(logits[:, rest], axis=1)[:, None])
-            present = sums[np.arange(len(sums)), classes][:, None]  # (examples, 1)
-            right = np.where((classes == c)[:, None], new, present)
-            values = (np.logaddexp(new, others) - right).mean(0)  # (tried,)
-            for word, value in zip(tried, values.tolist(), strict=True):
-                changed = tuple(sorted((*rest, word)))
-                found[(*assignment[:c], changed, *assignment[c + 1 :])] = value
+        mine = classes == c
+        others = np.delete(sums, c, 1).sum(1)[:, None]  # (examples, 1)
+        new = np.array([i for i in tried[c].tolist() if i not in taken], dtype=np.int64)
+        for old in own:
+            rest = probabilities[:, [i for i in own if i != old]].sum(1)[:, None]
+            with_new = probabilities[:, new] + rest  # (examples, new)
+            right = np.log(with_new[mine]).sum(0) + answered[~mine].sum()
+            losses.append((np.log(with_new + others).sum(0) - right) / len(classes))
+            changes.append((c, old, new))
+    begins = np.cumsum([0, *map(len, losses)])
+    values = np.concatenate(losses)
+    for i in np.argsort(values, kind="stable")[:most].tolist():
+        at = int(np.searchsorted(begins, i, side="right")) - 1
+        c, old, new = changes[at]
+        changed = tuple(sorted({*assignment[c]} - {old} | {int(new[i - begins[at]])}))
+        found[(*assignment[:c], changed, *assignment[c + 1 :])] = float(values[i])
     return found

@@ -28,7 +28,7 @@ DEFAULT_BUDGET = 100_000
 
 def compare(
     study: Annotated[
-        Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study file: YAML, TOML or JSON.")
     ],
     out: Out = None,
     set_: Set = None,
@@ -66,7 +66,7 @@ def compare(
 
 def plan(
     study: Annotated[
-        Path, typer.Argument(metavar="STUDY.yaml", help="The study file, YAML or TOML.")
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study file: YAML, TOML or JSON.")
     ],
     set_: Set = None,
     workers: Workers = None,

@@ -40,12 +40,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
             expected.
     """
     path = Path(path)
-    if path.suffix not in _READERS:
+    if (kind := path.suffix.lower()) not in _READERS:
         raise StudyError(
             f"the study file {path} is of an unknown kind: expected .yaml, .yml, .toml or .json"
         )
     text = read_text(path, "the study file", StudyError, (CHARACTERS, TOO_LONG))
-    data, places = _READERS[path.suffix](text, str(path))
+    data, places = _READERS[kind](text, str(path))
     if not isinstance(data, dict):
         raise StudyError(
             f"{path}: expected a study's keys (model, task, budget, strategies, ...), found "

@@ -34,12 +34,18 @@ def drawn_by(task: Task, draw: int | None) -> Task:
         draw: The seed; None where all seeds have the same examples.
 
     Raises:
-        StudyError: The seed drew fewer examples than the task has, since groups stay whole.
-        TaskError: The task was not made from rows.
+        StudyError: The seed cannot draw examples, or draws fewer than the task has, since groups
+            stay whole.
     """
     if draw is None:
         return task
-    drawn = task.drawn(draw)
+    try:
+        drawn = task.drawn(draw)
+    except TaskError as error:
+        raise StudyError(
+            f"seed {draw} cannot draw its examples: {error}; or leave out 'draw', so that all "
+            "seeds have the same ones"
+        ) from error
     for name in SPLITS:
         found, wanted = len(drawn.splits[name]), len(task.splits[name])
         if found != wanted:

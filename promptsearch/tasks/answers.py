@@ -20,7 +20,9 @@ from promptsearch.printable import brief
 from promptsearch.tasks.examples import Example, Read, content_of
 from promptsearch.tasks.fields import (
     Row,
+    as_list,
     has_other_text,
+    is_missing,
     listed,
     shown,
     text_of,
@@ -72,6 +74,7 @@ class Answers(ABC):
 
     def made(self, place: str, labels: tuple[str, ...], example: Example) -> Read:
         """What `read` gives: the example with the text that makes it the same as another."""
+        # Joined over slots, since a prompt in front leaves nothing between them.
         text = "".join(self.template.fill(example.fields))
         return Read(place, labels, example, "\0".join([text, *sorted(example.options or ())]))
 
@@ -201,8 +204,8 @@ class TextAnswers(Answers):
             return ()
         value = value_in(row, self._others, row.place)
         # An empty cell is how a table says that there is none.
-        value = value.strip() if isinstance(value, str) else value
-        if value is None or (isinstance(value, (str, list, tuple)) and not value):
+        empty = not value.strip() if isinstance(value, str) else as_list(value) in ([], ())
+        if empty or is_missing(value):
             return ()
         texts = texts_in(row, self._others, row.place)
         if not all(text.strip() for text in texts):
@@ -251,6 +254,18 @@ def field_of(given: object) -> str | None:
     if isinstance(given, Mapping) and set(given) == {"field"} and isinstance(given["field"], str):
         return given["field"]
     return None
+
+
+def options_of(given: object) -> tuple[str, str | None] | None:
+    """The fields of options and of their names that `{"field": NAME, "names": NAME}` names.
+
+    The second one may be left out, and is None then; None for anything else.
+    """
+    if not isinstance(given, Mapping):
+        return None
+    names = given.get("names")
+    field = field_of({key: value for key, value in given.items() if key != "names"})
+    return (field, names) if field and (names is None or isinstance(names, str)) else None
 
 
 def stated(value: Any, key: str) -> str:

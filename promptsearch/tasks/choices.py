@@ -31,7 +31,8 @@ class Choices(Answers):
         template: The template, which may put a space before answers.
         field: The field that holds labels.
         answers: Label value -> answer text.
-        classes: The names of the classes whose numbers the labels are; empty for other labels.
+        classes: The names of the classes whose numbers the labels are, in each order in which
+            they come; empty for other labels.
 
     Raises:
         TaskError: There are fewer than two answers, two answers differ by spaces at most, an answer
@@ -43,12 +44,12 @@ class Choices(Answers):
         template: Template,
         field: str,
         answers: Mapping[Any, Any],
-        classes: Sequence[str] = (),
+        classes: Sequence[tuple[str, ...]] = (),
     ) -> None:
         super().__init__(template, field)
         texts = _texts(answers)
         self._labels = list(texts)
-        self._numbered = bool(classes) and _numbered(self._labels, classes)
+        self._numbered = bool(classes) and _numbered(self._labels, field, classes)
         self._choices = tuple(map(template.answer_text, texts.values()))
         self.choices = self._choices
 
@@ -136,27 +137,42 @@ def _order(text: str) -> tuple[bool, float, str]:
     return (False, number, text) if math.isfinite(number) else (True, 0.0, text)
 
 
-def classes_in(rows: Sequence[Row], field: str) -> tuple[str, ...]:
-    """The names of the classes whose numbers stand in a field; empty where it holds others."""
+def classes_in(rows: Sequence[Row], field: str) -> list[tuple[str, ...]]:
+    """The names of the classes whose numbers stand in a field, in each order in which they come."""
     values = (value_in(row, field, row.place) for row in rows)
-    return next((value.names for value in values if isinstance(value, ClassNumber)), ())
+    return list(dict.fromkeys(value.names for value in values if isinstance(value, ClassNumber)))
 
 
-def _numbered(labels: Sequence[str], classes: Sequence[str]) -> bool:
+def _numbered(labels: Sequence[str], field: str, classes: Sequence[tuple[str, ...]]) -> bool:
     """Whether labels name classes by their numbers, not by their names.
 
+    Names come first: where these are digits, such as 1 to 5 stars, a digit is a name.
+
     Raises:
-        TaskError: Some do neither.
+        TaskError: Some do neither, or a number means one class here and another one there.
     """
-    if all(label in map(str, range(len(classes))) for label in labels):
-        return True
-    if strange := [label for label in labels if label not in classes]:
-        named = ", ".join(f"{i}: {shown(name)}" for i, name in enumerate(classes[:20]))
+    names = {name for each in classes for name in each}
+    if not (strange := [label for label in labels if label not in names]):
+        return False
+    first, *others = classes
+    if any(label not in map(str, range(len(first))) for label in labels):
         raise TaskError(
             f"the label {shown(strange[0])} of 'answers' is no class of the data set: expected "
-            f"their names or numbers ({named}{', ...' * (len(classes) > 20)})"
+            f"their names or numbers ({_in_order(first)})"
         )
-    return False
+    if others:
+        raise TaskError(
+            f"the numbers under 'answers' mean several classes, which the sources of the field "
+            f"'{field}' have in several orders ({_in_order(first)}; and {_in_order(others[0])}): "
+            "give the answers by the names of the classes"
+        )
+    return True
+
+
+def _in_order(classes: Sequence[str]) -> str:
+    """The numbers and names of classes, for a message."""
+    named = ", ".join(f"{i}: {shown(name)}" for i, name in enumerate(classes[:20]))
+    return named + ", ..." * (len(classes) > 20)
 
 
 def _texts(answers: Mapping[Any, Any]) -> dict[str, str]:

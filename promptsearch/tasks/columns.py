@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
+from promptsearch.errors import TaskError
 from promptsearch.tasks.fields import ClassNumber, Row, repeated
 from promptsearch.tasks.source import Source
 
 #: How an Arrow file begins; one that does not is a stream, as the library `datasets` writes them.
 _ARROW = b"ARROW1"
+#: The names of types of pyarrow whose values NumPy keeps as narrow as they are.
+_NARROW = {"float": "float32", "halffloat": "float16"}
+
+
+class Place(Protocol):
+    """Where rows come from, for messages; a `Source` is one."""
+
+    def place(self, number: int, unit: str = ...) -> str:
+        """The place of a row."""
+
+    def refuse(self, reason: object) -> TaskError:
+        """The error to raise where it cannot be read."""
 
 
 def read_parquet(source: Source) -> Iterator[Row]:
@@ -23,7 +36,9 @@ def read_parquet(source: Source) -> Iterator[Row]:
     """
     import pyarrow.parquet
 
-    return _rows(source, lambda: pyarrow.parquet.ParquetFile(source.file).read())
+    yield from rows_of(
+        _read(source, lambda: pyarrow.parquet.ParquetFile(source.file).read()), source
+    )
 
 
 def read_arrow(source: Source) -> Iterator[Row]:
@@ -42,28 +57,40 @@ def read_arrow(source: Source) -> Iterator[Row]:
         found.validate(full=True)  # places of texts are not checked before they are followed
         return found
 
-    return _rows(source, table)
+    yield from rows_of(_read(source, table), source)
 
 
-def reading(kind: str, names: Sequence[str] | None = None) -> Callable[[Any], Any]:
-    """How the values of a column are read.
+def rows_of(table: Any, place: Place) -> Iterator[Row]:
+    """The rows of a table of pyarrow.
 
     Floats of 32 or 16 bits become NumPy's, so that their text is as short as it can be. The numbers
     of classes get their names; a number below 0 marks a missing class on the Hub, and is no value.
     All other values stay as they are.
 
     Args:
-        kind: The name that pyarrow or `datasets` gives to the type of the column.
-        names: The names of the classes that whole numbers stand for; None where they stand for
-            none.
+        table: The table, with what `datasets` writes beside it.
+        place: Where it comes from, for messages.
+
+    Raises:
+        TaskError: A value cannot be read; the message names the row.
     """
-    if names:
-        return partial(_class, tuple(names))
-    if kind in ("float", "float32"):
-        return partial(_narrow, "float32")
-    if kind in ("halffloat", "float16"):
-        return partial(_narrow, "float16")
-    return lambda value: value
+    names = table.column_names
+    if twice := repeated(names):
+        raise place.refuse(f"it has two columns {twice}: rename one")
+    # pandas stores the numbers of its rows as columns with such names.
+    kept = [name for name in names if not re.fullmatch(r"__index_level_\d+__", name)]
+    features = _features(table.schema.metadata or {})
+    columns = [_column(table.column(name), name, features.get(name), place) for name in kept]
+    for number in range(table.num_rows):
+        values = {name: column[number] for name, column in zip(kept, columns, strict=True)}
+        yield Row(values, place.place(number + 1, "row"))
+
+
+def _read(source: Source, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as error:  # what a file holds makes pyarrow raise errors of many kinds
+        raise source.refuse(f"{type(error).__name__}: {error}") from error
 
 
 def _class(names: tuple[str, ...], value: Any) -> Any:
@@ -78,44 +105,41 @@ def _narrow(kind: str, value: Any) -> Any:
     return None if value is None else np.dtype(kind).type(value)
 
 
-def _rows(source: Source, read: Callable[[], Any]) -> Iterator[Row]:
-    try:
-        table = read()
-    except Exception as error:  # what a file holds makes pyarrow raise errors of many kinds
-        raise source.refuse(f"{type(error).__name__}: {error}") from error
-    names = table.column_names
-    if twice := repeated(names):
-        raise source.refuse(f"it has two columns {twice}: rename one")
-    # pandas stores the numbers of its rows as columns with such names.
-    kept = [name for name in names if not re.fullmatch(r"__index_level_\d+__", name)]
-    classes = _classes(table.schema.metadata or {})
-    columns = [_column(table.column(name), name, classes.get(name), source) for name in kept]
-    for number in range(table.num_rows):
-        values = {name: column[number] for name, column in zip(kept, columns, strict=True)}
-        yield Row(values, source.place(number + 1, "row"))
-
-
-def _column(column: Any, name: str, classes: list[str] | None, source: Source) -> list[Any]:
+def _column(column: Any, name: str, feature: Any, place: Place) -> list[Any]:
     values: list[Any] = []
     try:
         values.extend(scalar.as_py() for scalar in column)
     except Exception as error:  # text that is no UTF-8, a time that Python's types do not reach
         where = f"row {len(values) + 1}, field '{name}'"
-        raise source.refuse(f"{where}: {type(error).__name__}: {error}") from error
-    return list(map(_reading(column.type, classes), values))
+        raise place.refuse(f"{where}: {type(error).__name__}: {error}") from error
+    return list(map(_reading(column.type, feature), values))
 
 
-def _reading(kind: Any, classes: Sequence[str] | None = None) -> Callable[[Any], Any]:
-    """How the values of a type of pyarrow are read, those within lists and structs, too."""
+def _reading(kind: Any, feature: Any = None) -> Callable[[Any], Any]:
+    """How the values of a type of pyarrow are read, those within lists and structs, too.
+
+    Args:
+        kind: The type.
+        feature: What `datasets` says of it; None where it says nothing.
+    """
     import pyarrow.types as types
 
-    if "float" not in str(kind):  # nothing in it is narrowed
-        return reading(str(kind), classes)
+    if feature is None and "float" not in str(kind):  # nothing in it is named or narrowed
+        return lambda value: value
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return partial(_parts, _reading(kind.value_type))
+        return partial(_parts, _reading(kind.value_type, _within(feature, "feature")))
     if types.is_struct(kind):
-        return partial(_fields, {field.name: _reading(field.type) for field in kind})
-    return reading(str(kind), classes)
+        parts = {field.name: _within(feature, field.name) for field in kind}
+        return partial(_fields, {f.name: _reading(f.type, parts[f.name]) for f in kind})
+    if _within(feature, "_type") == "ClassLabel" and isinstance(feature.get("names"), list):
+        return partial(_class, tuple(map(str, feature["names"])))
+    if str(kind) in _NARROW:
+        return partial(_narrow, _NARROW[str(kind)])
+    return lambda value: value
+
+
+def _within(feature: Any, name: str) -> Any:
+    return feature.get(name) if isinstance(feature, Mapping) else None
 
 
 def _parts(read: Callable[[Any], Any], value: Any) -> Any:
@@ -126,14 +150,13 @@ def _fields(read: Mapping[str, Callable[[Any], Any]], value: Any) -> Any:
     return None if value is None else {name: read[name](part) for name, part in value.items()}
 
 
-def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """The names of classes by column, which `datasets` writes beside a table; none of others."""
+def _features(metadata: Mapping[bytes, bytes]) -> Mapping[str, Any]:
+    """What `datasets` says of columns beside a table, where it names classes; else nothing."""
+    said = metadata.get(b"huggingface", b"")
+    if b"ClassLabel" not in said:
+        return {}
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {
-            name: [str(each) for each in feature["names"]]
-            for name, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        features = json.loads(said)["info"]["features"]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}  # a note of strangers, which may say anything
+    return features if isinstance(features, dict) else {}

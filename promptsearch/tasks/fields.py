@@ -27,7 +27,7 @@ import math
 import numbers
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -111,14 +111,13 @@ def texts_in(row: Mapping[str, Any], name: str, place: str) -> tuple[str, ...]:
         FieldError: There is no such field, its value has no text, or its list is empty or holds
             something else than texts.
     """
-    value = value_in(row, name, place)
-    value = value.tolist() if type(value).__name__ == "ndarray" else value
-    if not isinstance(value, (list, tuple)):
+    values = as_list(value_in(row, name, place))
+    if values is None:
         return (text_in(row, name, place),)
-    if not value:
+    if not values:
         raise FieldError(f"{place}: the field '{name}' is an empty list: expected at least 1 text")
     found = []
-    for number, each in enumerate(value, start=1):
+    for number, each in enumerate(values, start=1):
         which = f"{place}: number {number} in the list '{name}'"
         if not isinstance(each, str):
             raise FieldError(f"{which} is no text: {shown(repr(each))}")
@@ -154,6 +153,22 @@ def value_in(row: Mapping[str, Any], name: str, place: str) -> Any:
     return value
 
 
+def as_list(value: Any) -> Sequence[Any] | None:
+    """The parts of a list, a tuple or a NumPy array; None for a value that is no list."""
+    if isinstance(value, (list, tuple)):
+        return value
+    return value.tolist() if type(value).__name__ == "ndarray" else None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value says that there is none: null, NaN, or what pandas writes instead."""
+    if value is None or type(value).__name__ in ("NaTType", "NAType"):
+        return True
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return isinstance(value, numbers.Real) and value != value
+
+
 def text_of(value: Any) -> str:
     """The text of a value, by the rule above.
 
@@ -164,8 +179,9 @@ def text_of(value: Any) -> str:
         return _whole(str.__str__(value))  # also of an enum's member
     if isinstance(value, bool):
         return "true" if value else "false"
-    if value is None or type(value).__name__ in ("NaTType", "NAType"):  # of pandas
-        raise FieldError(f"has no value ({'null' if value is None else value}): {_WANTED}")
+    if is_missing(value):
+        told = "null" if value is None else "NaN" if isinstance(value, numbers.Number) else value
+        raise FieldError(f"has no value ({told}): {_WANTED}")
     if isinstance(value, ClassNumber):
         return _whole(value.name)
     if isinstance(value, int):
@@ -181,8 +197,7 @@ def text_of(value: Any) -> str:
 
 def has_other_text(value: Any) -> bool:
     """Whether a value becomes text by the rule, but is none: a number, a boolean, a date."""
-    lists = isinstance(value, (list, tuple)) or type(value).__name__ == "ndarray"
-    return not (lists or isinstance(value, (str, ClassNumber)))
+    return not isinstance(value, (str, ClassNumber)) and as_list(value) is None
 
 
 def plain_value(text: str) -> str:
@@ -237,8 +252,6 @@ def _digits(value: int) -> str:
 
 
 def _number(value: float) -> str:
-    if math.isnan(value):
-        raise FieldError(f"has no value (NaN): {_WANTED}")
     if math.isinf(value):
         raise FieldError(f"is an infinite number: {_WANTED}")
     return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
@@ -246,7 +259,7 @@ def _number(value: float) -> str:
 
 def _decimal(value: Decimal) -> str:
     if not value.is_finite():
-        return _number(math.nan if value.is_nan() else math.inf)
+        return _number(math.inf)
     if abs(value.adjusted()) > _DIGITS:
         raise FieldError(_LONG)
     return f"{value:f}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from promptsearch.errors import TaskError
-from promptsearch.tasks.columns import reading
+from promptsearch.tasks.columns import rows_of
 from promptsearch.tasks.fields import Row
 
 
@@ -22,25 +22,29 @@ def read_hub(data: Mapping[str, Any]) -> list[Row]:
     """
     import datasets
 
+    hub = data["hub"]
     try:
         asked = {key: data.get(key) for key in ("revision", "split")}
-        found = datasets.load_dataset(data["hub"], data.get("config"), **asked)
+        found = datasets.load_dataset(hub, data.get("config"), **asked)
         parts = found if isinstance(found, dict) else {data.get("split") or "data": found}
-        places = {split: f"{data['hub']}, split {split}" for split in parts}
-        return [row for split, part in parts.items() for row in _rows(part, places[split])]
+        tables = {split: part.with_format("arrow")[:] for split, part in parts.items()}
     except Exception as error:  # the Hub client raises errors of many packages
         raise TaskError(
-            f"cannot load the data set '{data['hub']}' from the Hub "
-            f"({type(error).__name__}: {error}). "
+            f"cannot load the data set '{hub}' from the Hub ({type(error).__name__}: {error}). "
             "Offline, save it as JSONL, CSV or Parquet and name it with data: {path: FILE}."
         ) from error
+    # As its file in Parquet is read, so that both give the same texts.
+    return [row for split, table in tables.items() for row in rows_of(table, _Split(hub, split))]
 
 
-def _rows(part: Any, name: str) -> Iterator[Row]:
-    read = {
-        field: reading(getattr(kind, "dtype", ""), getattr(kind, "names", None))
-        for field, kind in part.features.items()
-    }
-    for number, row in enumerate(part, start=1):
-        values = {field: read[field](value) for field, value in row.items()}
-        yield Row(values, f"{name}, row {number}")
+class _Split(NamedTuple):
+    """A split of a data set, for messages."""
+
+    hub: str
+    split: str
+
+    def place(self, number: int, unit: str = "row") -> str:
+        return f"{self.hub}, split {self.split}, {unit} {number}"
+
+    def refuse(self, reason: object) -> TaskError:
+        return TaskError(f"cannot read the data set '{self.hub}', split {self.split}: {reason}")

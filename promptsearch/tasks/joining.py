@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from promptsearch.errors import FieldError
-from promptsearch.tasks.fields import Row, text_of, value_in
+from promptsearch.tasks.fields import Row, as_list, text_of, value_in
 
 #: The most lists within one another.
 DEPTH = 4
@@ -42,10 +42,9 @@ def joined(rows: Iterable[Row], fields: Mapping[str, str | Sequence[str]]) -> li
 
 def _text(value: Any, between: Sequence[str], place: str) -> str:
     """The text of a list, or of a part of it where no more texts stand between."""
-    value = value.tolist() if type(value).__name__ == "ndarray" else value
-    lists = isinstance(value, (list, tuple))
+    parts = as_list(value)
     if not between:
-        if lists:
+        if parts is not None:
             raise FieldError(
                 f"{place} holds lists deeper within one another than 'join' has texts: name one "
                 "more, for the innermost"
@@ -54,9 +53,9 @@ def _text(value: Any, between: Sequence[str], place: str) -> str:
             return text_of(value)
         except FieldError as reason:
             raise FieldError(f"{place} {reason}") from reason
-    if not lists:
+    if parts is None:
         raise FieldError(
             f"{place} is no list, or no list of lists, as 'join' says: name one text for each "
             "list within another"
         )
-    return between[0].join(_text(part, between[1:], place) for part in value)
+    return between[0].join(_text(part, between[1:], place) for part in parts)

@@ -5,15 +5,16 @@ The parser leaves format strings of the data's fields alone, split at the slots.
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from promptsearch.errors import TemplateError, UnknownName
 from promptsearch.printable import brief
 
+#: Literal text, and the name, the format and the conversion in the braces behind it, if any.
+Part: TypeAlias = tuple[str, str | None, str | None, str | None]
 #: The names in braces that stand for a slot and for the answer.
 PROMPT, ANSWER = "prompt", "answer"
 #: `{answer:pll}`: a masked model reads the tokens of an answer one by one, the others in place.
@@ -73,23 +74,20 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
     Raises:
         TemplateError: It is not of the form that is expected.
     """
-    messages = () if isinstance(source, str) else _messages(source)
-    text = (
-        source
-        if isinstance(source, str)
-        else "\n".join(f"{role}: {content}" for role, content in messages)
-    )
-    written = "".join(f"{{{i}}}{content}" for i, (_, content) in enumerate(messages)) or text
+    messages: list[tuple[str, str]] = []
+    parts: list[Part] = []
+    if isinstance(source, str):
+        text = source
+        parts = _parts(source, f"the template {brief(text, 200)}")
+    else:
+        messages = _messages(source)
+        text = "\n".join(f"{role}: {content}" for role, content in messages)
+        for number, (_, content) in enumerate(messages):
+            parts += [("", str(number), "", None), *_parts_of(content, number + 1)]
     segments: list[str] = []
     behind: list[str] = []  # the segments behind the answer
     slots, current, shown = [], "", brief(text, 200)
     end: str | None = None  # the text behind the answer, once that was met
-    try:
-        parts = list(string.Formatter().parse(written))
-    except ValueError as error:
-        raise TemplateError(
-            f"cannot read the template {shown}: {error}. A literal brace is written twice."
-        ) from error
     space = one_by_one = False
     for literal, name, spec, conversion in parts:
         current += braces(literal)
@@ -102,7 +100,7 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
                 f"the template {shown} goes on behind {{answer}}: in messages the answer comes "
                 "last, and only the text that ends it may follow, without fields, slots or messages"
             )
-        if messages and name.isdecimal():
+        if messages and name.isdecimal():  # a mark's, since a message has no number
             current += f"{{{name}}}"
             continue
         if conversion or (spec and name not in (PROMPT, ANSWER)) or not _names(name):
@@ -142,11 +140,44 @@ def parse_template(source: str | Sequence[Mapping[str, str]]) -> Parsed:
             f"the template {brief(text)} has {len(slots):,} slots: expected at most {MOST_SLOTS}"
         )
     return Parsed(
-        text, tuple(segments), tuple(slots), space, end, messages, tuple(behind), one_by_one
+        text, tuple(segments), tuple(slots), space, end, tuple(messages), tuple(behind), one_by_one
     )
 
 
-def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+def _parts(text: str, what: str) -> list[Part]:
+    """The parts of a text.
+
+    Args:
+        text: The text.
+        what: The words for it in a message.
+
+    Raises:
+        TemplateError: Its braces are not closed.
+    """
+    try:
+        return list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise TemplateError(
+            f"cannot read {what}: {error}. A literal brace is written twice."
+        ) from error
+
+
+def _parts_of(content: str, number: int) -> list[Part]:
+    """The parts of a message, read by itself: no other message closes its braces.
+
+    Raises:
+        TemplateError: It cannot be read, or has a number in braces, which stands for a mark.
+    """
+    parts = _parts(content, f"message {number} of the template, {brief(content, 200)}")
+    for _, name, _, _ in parts:
+        if name is not None and name.isdecimal():
+            raise TemplateError(
+                f"message {number} of the template has the field {{{name}}}: expected a plain name"
+            )
+    return parts
+
+
+def _messages(source: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
     """The role and the content of each message.
 
     Raises:
@@ -168,19 +199,6 @@ def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...
             raise TemplateError(
                 f"message {number} of the template: {UnknownName('role', str(role), ROLES)}"
             )
-        try:  # by itself: a brace is not closed by another message
-            list(string.Formatter().parse(content))
-        except ValueError as error:
-            raise TemplateError(
-                f"cannot read message {number} of the template, {brief(content, 200)}: {error}. "
-                "A literal brace is written twice."
-            ) from error
-        # Numbers in braces stand for the chat template's marks.
-        if numbers := re.findall(r"(?<!{)(?:{{)*{(\d+)}", content):
-            raise TemplateError(
-                f"message {number} of the template has the field {{{numbers[0]}}}: "
-                "expected a plain name"
-            )
         found.append((role, content))
     if len(found) < 2 or found[-1][0] != "assistant":
         raise TemplateError(
@@ -188,7 +206,7 @@ def _messages(source: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...
             "assistant: '{answer}' at its end, "
             f"got {', '.join(role for role, _ in found) or 'no message'}"
         )
-    return tuple(found)
+    return found
 
 
 def _names(name: str) -> bool:

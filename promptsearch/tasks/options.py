@@ -20,30 +20,72 @@ class Options(Answers):
     """Labels that point to one of the row's own answers to choose from, by place or by text.
 
     A whole number is a place, from 0. A text is the answer itself; where that does not hold for all
-    rows, and all of them are written in digits, they are places.
+    rows, and all of them are written in digits, they are places. Or a further field names the
+    answers of a row, such as A to D, and the label is one of these names.
 
     Args:
         template: The template, which may put a space before answers.
         field: The field that holds labels.
         rows: All rows.
         options: The field that lists a row's answers.
+        names: The field that lists their names, by which labels call them; None where labels are
+            places or texts.
 
     Raises:
-        FieldError: A row has no two different answers, or its label is missing.
+        FieldError: A row has no two different answers, its label is missing, or whole numbers could
+            be places or texts.
     """
 
-    def __init__(self, template: Template, field: str, rows: Sequence[Row], options: str) -> None:
+    def __init__(
+        self,
+        template: Template,
+        field: str,
+        rows: Sequence[Row],
+        options: str,
+        names: str | None = None,
+    ) -> None:
         super().__init__(template, field)
         self.options = self._options = options
+        self._names, self._in_digits = names, False
+        if names is None:
+            self._in_digits = self._all_in_digits(rows)
+            self._check_places(rows)
+
+    def _all_in_digits(self, rows: Sequence[Row]) -> bool:
+        """Whether labels that are texts are places, written in digits."""
+        field = self.field
         written = [row for row in rows if not _whole(value_in(row, field, row.place))]
         texts = [in_words(text_in(row, field, row.place)) for row in written]
         named = all(
             text in map(in_words, self._answers(row))
             for text, row in zip(texts, written, strict=True)
         )
-        self._in_digits = not named and all(
-            text.isdecimal() and len(text) <= _DIGITS for text in texts
-        )
+        return not named and all(text.isdecimal() and len(text) <= _DIGITS for text in texts)
+
+    def _check_places(self, rows: Sequence[Row]) -> None:
+        """See that whole numbers are not texts of the rows' answers as well as places among them.
+
+        Raises:
+            FieldError: Either reading fits all rows, and they say different things of one.
+        """
+        other = None
+        for row in rows:
+            if not _whole(value := value_in(row, self.field, row.place)):
+                continue
+            answers, text = self._answers(row), text_in(row, self.field, row.place)
+            words = list(map(in_words, answers))
+            if text not in words or not 0 <= value < len(words):
+                return
+            if other is None and words[int(value)] != text:
+                other = (row.place, text, answers)
+        if other is not None:
+            place, text, answers = other
+            raise FieldError(
+                f"{place}: the label {text} could be a place or a text of the options in "
+                f"'{self._options}' ({listed(answers)}), and so could all labels: write them as "
+                "text where they are texts of the options, and give the option's text where they "
+                "are places"
+            )
 
     def read(self, row: Row, fields: Mapping[str, str], group: str) -> Read:
         """The example of a row, see `Answers.read`."""
@@ -68,6 +110,8 @@ class Options(Answers):
         """The place of the right answer among the row's."""
         value = value_in(row, self.field, row.place)
         text = text_in(row, self.field, row.place)
+        if self._names is not None:
+            return self._named(row, text, len(answers), self._names)
         if _whole(value) or self._in_digits:
             number = int(value)
             if 0 <= number < len(answers):
@@ -85,6 +129,22 @@ class Options(Answers):
             f"{row.place}: the label {shown(text)} is none of the row's answers in "
             f"'{self._options}' ({listed(answers)}), nor a place among them, from 0"
         )
+
+    def _named(self, row: Row, text: str, count: int, field: str) -> int:
+        """The place of the answer that a label names."""
+        names = texts_in(row, field, row.place)
+        if len(names) != count:
+            raise FieldError(
+                f"{row.place}: the field '{field}' lists {len(names)} names, and '{self._options}' "
+                f"{count} answers: expected a name for each"
+            )
+        if names.count(text) != 1:
+            times = "twice" if text in names else "not"
+            raise FieldError(
+                f"{row.place}: the label {shown(text)} is {times} among the names of the row's "
+                f"answers in '{field}' ({listed(names)}): expected it once"
+            )
+        return names.index(text)
 
 
 def options_in(row: Mapping[str, Any], name: str, place: str) -> tuple[str, ...]:

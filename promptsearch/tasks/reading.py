@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from promptsearch.errors import FieldError, TaskError
 from promptsearch.printable import brief
-from promptsearch.tasks.answers import Answers, TextAnswers, field_of
+from promptsearch.tasks.answers import Answers, TextAnswers, options_of
 from promptsearch.tasks.choices import Choices, OwnLabels, classes_in
 from promptsearch.tasks.drawing import WHOLE
 from promptsearch.tasks.examples import Read, content_of
@@ -34,8 +34,8 @@ def make_answers(
         field: The field that holds labels.
         rows: All rows.
         answers: Label value -> answer text; `labels` for the label's own values; `{"field": NAME}`
-            for the answers that a field of each row lists; None where the label's text is the
-            answer.
+            for the answers that a field of each row lists, with `"names": NAME` beside it for the
+            field that lists their names; None where the label's text is the answer.
         aliases: See `TextAnswers`.
         references: See `TextAnswers`.
 
@@ -54,9 +54,9 @@ def make_answers(
         raise TaskError(
             f"answers are {brief(answers)}: expected a mapping of labels to answers, or 'labels'"
         )
-    options = field_of(answers)
+    options = options_of(answers)
     if options is not None:
-        return Options(template, field, rows, options)
+        return Options(template, field, rows, *options)
     return Choices(template, field, answers, classes_in(rows, field))
 
 

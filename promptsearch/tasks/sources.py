@@ -21,7 +21,7 @@ from promptsearch.printable import brief
 from promptsearch.tasks.answers import stated
 from promptsearch.tasks.data import no_source, read_data
 from promptsearch.tasks.drawing import WHOLE
-from promptsearch.tasks.fields import Row, listed, text_in, value_in
+from promptsearch.tasks.fields import Row, is_missing, listed, text_in, value_in
 from promptsearch.tasks.splits import SPLITS
 
 #: Name of a source, `WHOLE` or the split that it is the source of -> its rows.
@@ -186,8 +186,8 @@ def _by_column(
 ) -> tuple[Sources, list[str]]:
     """The rows of each split by their value in a column."""
     splits: dict[str, str] = {}
-    for split, value in given.items():
-        for text in _texts(value, f"data.{split}"):
+    for split, named in given.items():
+        for text in _texts(named, f"data.{split}"):
             if text in splits:
                 raise TaskError(
                     f"'data' names rows with {column}: {text} for {splits[text]} and for {split}: "
@@ -196,17 +196,20 @@ def _by_column(
             splits[text] = split
     _check_met(rows, column, splits)
     sources: Sources = {split: [] for split in given}
-    left: Counter[str] = Counter()
+    left: Counter[str | None] = Counter()
     for row in rows:
-        text = text_in(row, column, row.place)
-        if text in splits:
-            sources[splits[text]].append(row)
+        value = _text(row, column)
+        if value is None or value not in splits:
+            left[value] += 1
         else:
-            left[text] += 1
-    if not left:
-        return sources, []
-    others = f"'{column}' is {listed(left)}"
-    return sources, [f"{left.total():,} rows left out whose {others}, which no split names"]
+            sources[splits[value]].append(row)
+    notes = []
+    if none := left.pop(None, 0):
+        notes.append(f"{none:,} row{'s' * (none != 1)} left out without a value of '{column}'")
+    if left:
+        others = f"'{column}' is {listed(left)}"
+        notes.append(f"{left.total():,} rows left out whose {others}, which no split names")
+    return sources, notes
 
 
 def _check_met(rows: Iterable[Row], field: str, wanted: Iterable[str]) -> None:
@@ -234,8 +237,7 @@ def _text(row: Row, field: str) -> str | None:
         value = value_in(row, field, row.place)
     except FieldError:
         return None
-    empty = value is None or value != value  # NaN is what pandas writes where nothing is
-    return None if empty else text_in(row, field, row.place)
+    return None if is_missing(value) else text_in(row, field, row.place)
 
 
 def _texts(given: Any, key: str) -> list[str]:

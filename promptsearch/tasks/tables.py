@@ -30,6 +30,13 @@ def read_table(delimiter: str, source: Source) -> Iterator[Row]:
             names = _names(cells, number, delimiter, source)
         elif len(cells) != len(names):
             raise TaskError(f"{source.place(number)} has {_count(cells, names, delimiter)}")
+        elif delimiter == "\t" and any(map(_swallows, cells)):
+            raise source.refuse(
+                f"line {number}: a cell holds both a line break and a tab, as where a text that "
+                "begins with a quotation mark takes the rows below into itself: put such a text in "
+                "quotes, and every mark in it twice; where the cell is meant so, save the table as "
+                ".csv"
+            )
         else:
             # A column without a name, such as the row numbers that pandas writes, is no field.
             row = {name: cell for name, cell in zip(names, cells, strict=True) if name}
@@ -57,6 +64,11 @@ def _records(reader: Any, source: Source) -> Iterator[tuple[int, list[str]]]:
             raise source.refuse(f"{where}: {hint}") from error
         if cells:
             yield number, cells
+
+
+def _swallows(cell: str) -> bool:
+    """Whether a cell of a .tsv may hold whole rows, which nobody would miss."""
+    return "\t" in cell and ("\n" in cell or "\r" in cell)
 
 
 def _names(cells: list[str], number: int, delimiter: str, source: Source) -> list[str]:

@@ -137,8 +137,9 @@ class Task:
             splits: The number of examples of `search`, `select` and `test`, or `{"per_class": N}`;
                 one may be left out that has rows of its own, and takes all of them.
             answers: Label value -> answer text, for tasks of choice; `labels` for the label's own
-                values; `{"field": NAME}` for the answers that a field of each row lists. Left out:
-                the label's text is the answer.
+                values; `{"field": NAME}` for the answers that a field of each row lists, with
+                `"names": NAME` beside it where the label is a name of one that another field lists.
+                Left out: the label's text is the answer.
             aliases: Answer text -> other texts that count as right, or `{"field": NAME}` for those
                 that a field of each row holds; text answers only.
             references: How many of a row's right answers count in the loss; left out: all.

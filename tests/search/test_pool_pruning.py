@@ -243,8 +243,8 @@ def test_texts_of_words_of_the_pool_pay_for_it(tiny, films, tmp_path):
         {"grips": {"label": "written", "substitute": "proposer"}},
         {"grips": {"label": "none", "substitute": "proposer", **words}},
         {"grips": {"label": "started", "substitute": "proposer", "start": {"run": "manual"}}},
-        {"verbalizer": {"candidates": 9}},
-        {"verbalizer": {"label": "fixed", "candidates": 9, "tries": 0}},
+        {"verbalizer": {"candidates": 16}},
+        {"verbalizer": {"label": "fixed", "candidates": 16, "tries": 0}},
         {"manual": {"prompts": ["the"]}},
         "prompt_tuning",
     ]

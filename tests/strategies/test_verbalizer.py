@@ -208,5 +208,5 @@ def test_words_are_not_looked_for_under_a_prompt_that_failed():
 
 
 def test_fewer_candidates_than_words_are_refused():
-    with pytest.raises(OptionError, match="3 'candidates' are fewer than the 4 'words'"):
+    with pytest.raises(OptionError, match="3 'candidates' are fewer than the 16 'words'"):
         check_options("verbalizer", Verbalizer, {"candidates": 3})

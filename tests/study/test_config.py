@@ -93,6 +93,7 @@ def test_toml_and_json_say_the_same_as_yaml(folder: Path) -> None:
         "strategies": ["random", {"p_tuning": {"encoder": "mlp"}}],
     }
     assert load(json.dumps(data), name="one.json").model_dump() == as_toml.model_dump()
+    assert load(json.dumps(data), name="one.JSON").model_dump() == as_toml.model_dump()
 
 
 def test_json_is_read_as_json_is(folder: Path) -> None:
@@ -643,6 +644,7 @@ def test_sizes_are_wanted_of_splits_that_are_drawn(folder: Path) -> None:
     [
         ("answers: labels", "labels"),
         ("answers: {field: options}", {"field": "options"}),
+        ("answers: {field: o.text, names: o.key}", {"field": "o.text", "names": "o.key"}),
         ("aliases: {field: more}", {"field": "more"}),
         ("aliases: {field: [meadow]}", {"field": ("meadow",)}),
         ("where: {lang: en, n: [0, 1.0, true]}", {"lang": "en", "n": ("0", "1", "true")}),

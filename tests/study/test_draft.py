@@ -274,6 +274,48 @@ def test_an_author_makes_a_group(tmp_path):
     assert read_yaml(found.text, "s")[0]["task"]["group"] == "author"
 
 
+def test_splits_are_as_large_as_the_largest_group(tmp_path):
+    """Of inputs this long, few would select, and the groups are larger."""
+    rows = [
+        {
+            "text": f"A film {i}. " + "It goes on. " * 60,
+            "label": "ab"[i % 2],
+            "author": f"a{i % 10}",
+        }
+        for i in range(500)
+    ]
+    found = draft(write(tmp_path, "reviews.jsonl", rows), tmp_path / "s.yaml")
+    said = read_yaml(found.text, "s")[0]["task"]
+    assert said["group"] == "author" and min(said["splits"].values()) == 50
+    assert any(line.startswith("group: 'author', by its name") for line in found.said)
+
+
+def test_a_group_that_fits_no_splits_is_left_out_and_said(tmp_path):
+    """One group in ten holds nearly all that differs: each other one has the same few inputs."""
+    rows = [{"text": f"film {i}", "author": "a0"} for i in range(40)]
+    rows += [{"text": f"film {i % 4}", "author": f"a{1 + i % 11}"} for i in range(440)]
+    rows = [{**row, "label": "ab"[i % 2]} for i, row in enumerate(rows)]
+    found = draft(write(tmp_path, "reviews.jsonl", rows), tmp_path / "s.yaml")
+    assert "group" not in read_yaml(found.text, "s")[0]["task"]
+    assert not any(line.startswith("group:") for line in found.said)
+    (check,) = [line for line in found.checks if "several splits" in line]
+    assert "'author'" in check and "40 of 40 different inputs" in check
+
+
+HAN = "今天气很好我们一起去公园散步然后回家吃饭看书写字"
+
+
+def test_texts_without_spaces_are_as_long_as_they_are(tmp_path):
+    rows = [
+        {"article": HAN[i % 24 :] * 9 + f"{i}", "summary": HAN[i % 8 : 16 + i % 8] + HAN[i // 8]}
+        for i in range(60)
+    ]
+    found = draft(write(tmp_path, "news.jsonl", rows), tmp_path / "s.yaml")
+    assert any(line.startswith("answer: a longer text") for line in found.said)
+    said = read_yaml(found.text, "s")[0]["task"]
+    assert (said["metric"], said["metrics"]) == ("chrf", ["token_f1"])  # which read all letters
+
+
 def test_pairs_in_both_directions_are_said(tmp_path):
     rows = [{"word": f"w{i}", "opposite": f"v{i}"} for i in range(40)]
     path = write(tmp_path, "pairs.csv", rows)
@@ -289,6 +331,26 @@ def test_of_many_references_few_count_in_the_loss(tmp_path):
         row["references"] = [f"{text} {k}" for k, text in enumerate(row["references"])]
     found = draft(write(tmp_path, "films.jsonl", rows), tmp_path / "s.yaml")
     assert read_yaml(found.text, "s")[0]["task"]["references"] == 2
+
+
+@pytest.mark.parametrize("names", ["ABC", "123"])
+def test_options_are_their_texts_where_the_label_is_what_they_are_called_by(names, tmp_path):
+    for number, row in enumerate(rows := questions()):
+        called = list(names[: len(row["choices"])])
+        row |= {
+            "answerKey": called[number % 2],
+            "choices": {"text": row["choices"], "label": called},
+        }
+        del row["answer"]
+    found = draft(write(tmp_path, "questions.jsonl", rows), tmp_path / "s.yaml")
+    said = read_yaml(found.text, "s")[0]["task"]
+    assert said["answers"] == {"field": "choices.text", "names": "choices.label"}
+    (tmp_path / "s.yaml").write_text(found.text, "utf-8")
+    (given,) = load_config(tmp_path / "s.yaml").tasks
+    task = Task.load(given.model_dump(exclude_none=True), tmp_path)
+    right = {row["question"]: " " + row["choices"]["text"][n % 2] for n, row in enumerate(rows)}
+    for example in task.splits["test"].examples:
+        assert example.answer == right[example.fields["question"]]
 
 
 def test_options_that_the_label_does_not_name_are_said(tmp_path):

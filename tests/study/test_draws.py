@@ -137,15 +137,25 @@ def test_what_cannot_be_drawn_is_refused(tiny, task, changes, message):
         prepare(config(**changes), tiny, task)
 
 
-def test_groups_that_change_the_size_of_a_split_are_refused(tiny):
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        (5, r"seed \d+ draws \d+ \w+ examples, and not"),
+        (
+            1,
+            r"^seed 3 cannot draw its examples: .* split 'select', .*; or leave out 'draw', so",
+        ),
+    ],
+)
+def test_groups_that_change_the_size_of_a_split_are_refused(tiny, select, message):
     data = [
         {"text": f"{PARTS[g % 4]} {g} {i}", "label": i % 2, "group": f"g{g}"}
         for g in range(12)
         for i in range(1 + g % 4)
     ]
-    sizes = {"search": 8, "select": 5, "test": 6}
+    sizes = {"search": 8, "select": select, "test": 6}
     task = Task.from_rows(data, **{**TASK, "splits": sizes}, group="group")
-    with pytest.raises(StudyError, match=r"seed \d+ draws \d+ \w+ examples, and not"):
+    with pytest.raises(StudyError, match=message):
         prepare(config(seeds=40), tiny, task)
 
 

@@ -142,6 +142,19 @@ def test_a_field_holds_aliases_of_its_row():
         make(rows, aliases={"field": "other"})
 
 
+@pytest.mark.parametrize(
+    "missing", [np.nan, np.float32("nan"), pd.NA, pd.NaT, np.array([], dtype=object), ()], ids=repr
+)
+def test_what_pandas_writes_where_nothing_is_holds_no_alias(missing):
+    rows = [{**row, "also": missing} for row in three("one")[1:]]
+    task = make([*three("one", also="uno")[:1], *rows], aliases={"field": "also"})
+    assert {text: example.aliases for text, example in by_text(task).items()} == {
+        "a": (" uno",),
+        "b": (),
+        "c": (),
+    }
+
+
 @pytest.mark.parametrize("template", [TEMPLATE, "{prompt} {text} is{answer}"])
 def test_an_empty_cell_holds_no_alias(tmp_path, template):
     cells = ["a,one,uno", "b,two,", "c,three,  "]
@@ -241,6 +254,24 @@ def test_names_that_are_numbers_are_told_from_numbers():
     assert all(example.choice == int(text) % 3 for text, example in by_text(names).items())
 
 
+def test_names_of_classes_come_before_their_numbers():
+    stars = classes(("1", "2", "3"))
+    rows = [row for row in stars if row["label"] != 2]  # no row has the last class, called 3
+    found = by_text(make(rows, answers={1: "one", 2: "two"}, splits={**ONE_EACH, "test": 4}))
+    assert all(example.answer == [" one", " two"][int(text) % 3] for text, example in found.items())
+
+
+def test_numbers_of_classes_in_two_orders_are_refused():
+    turned = [{**row, "text": f"t{row['text']}"} for row in classes(NAMES[::-1])]
+    data = {"search": classes(), "select": [{"text": "x", "label": 1}], "test": turned}
+    told = r"orders \(0: negative, 1: positive; and 0: positive, 1: negative\): .* by the names"
+    with pytest.raises(TaskError, match=told):
+        make(data, splits=None, answers={0: "bad", 1: "good"})
+    data["select"] = [{"text": "x", "label": "positive"}]
+    task = make(data, splits=None, answers={"negative": "bad", "positive": "good"})
+    assert by_text(task)["t0"].answer == " good" and by_text(task)["0"].answer == " bad"
+
+
 def test_classes_of_a_data_set_are_read_with_their_names(tmp_path, monkeypatch):
     import datasets
 
@@ -303,8 +334,48 @@ def test_digits_are_places_where_they_are_no_options():
     assert all(e.choice == int(text) % 3 for text, e in by_text(options(rows)).items())
     sums = [{"text": str(i), "label": str(i % 3), "options": ["2", "1", "0"]} for i in range(6)]
     assert all(e.choice == 2 - int(text) % 3 for text, e in by_text(options(sums)).items())
-    numbers = [{**row, "label": int(row["label"])} for row in sums]
-    assert all(e.choice == int(text) % 3 for text, e in by_text(options(numbers)).items())
+
+
+def test_whole_numbers_that_could_be_places_or_texts_are_refused():
+    rows = [{"text": str(i), "label": i % 3, "options": ["0", "2", "1"]} for i in range(6)]
+    told = r"^row 2 of the data: the label 1 could be a place or a text of .*'options' \(0, 2, 1\)"
+    with pytest.raises(TaskError, match=told):
+        options(rows)
+    same = [{**row, "options": ["0", "1", "2"]} for row in rows]  # either reading says one thing
+    other = [*rows, {"text": "x", "label": 1, "options": ["5", "6"]}]  # only places fit all
+    for some in (same, other):
+        found = by_text(options(some))
+        assert all(found[row["text"]].choice == row["label"] for row in some)
+
+
+NAMED = [
+    {"text": str(i), "label": "CBA"[i % 3], "of": {"text": OPTIONS, "name": ["C", "B", "A"]}}
+    for i in range(6)
+]
+
+
+def test_a_label_may_be_a_name_that_the_row_gives_to_an_option():
+    given = {"answers": {"field": "of.text", "names": "of.name"}}
+    digits = [*NAMED, {"text": "x", "label": 2, "of": {"text": OPTIONS, "name": ["1", "2", "3"]}}]
+    task = make(digits, splits={**ONE_EACH, "test": 5}, **given)
+    found = by_text(task)
+    assert task.options == "of.text" and found["x"].answer == " green"
+    assert all(found[row["text"]].choice == int(row["text"]) % 3 for row in NAMED)
+
+
+@pytest.mark.parametrize(
+    ("label", "names", "reason"),
+    [
+        ("D", ["A", "B", "C"], r"the label D is not among the names .* 'of.name' \(A, B, C\)"),
+        ("A", ["A", "B", "A"], "the label A is twice among the names"),
+        ("A", ["A", "B"], "the field 'of.name' lists 2 names, and 'of.text' 3 answers: expected a"),
+        ("A", None, "the field 'of.name' has no value"),
+    ],
+)
+def test_wrong_names_of_options_are_named_with_their_row(label, names, reason):
+    rows = [*NAMED, {"text": "x", "label": label, "of": {"text": OPTIONS, "name": names}}]
+    with pytest.raises(TaskError, match=f"^row 7 of the data: {reason}"):
+        make(rows, answers={"field": "of.text", "names": "of.name"})
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,12 @@ def test_a_model_reads_what_it_reads_in_the_harness(folder, monkeypatch, name):
         places = [
             c.index(t) if isinstance(t, str) else t for c, t in zip(choices, right, strict=True)
         ]
-        assert [row["label"] for row in ours.rows["test"]] == places
+        shared = ours.keys["answers"] != {"field": "options"}
+        given = [
+            row["label"] if shared else row["options"].index(row["label"])
+            for row in ours.rows["test"]
+        ]
+        assert given == places
         assert found == expected
         return
     contexts = [each.args[0] for each in theirs.instances]
@@ -239,7 +244,7 @@ def test_rows_of_choices(folder):
     assert row["text"] == (
         "Numbers follow each other. 1 is a number. \nQuestion: What is 1 plus one?\nAnswer:"
     )
-    assert (row["options"], row["label"]) == (["1", "2", "1 again"], 1)
+    assert (row["options"], row["label"]) == (["1", "2", "1 again"], "2")
     assert row.place == "numbers, split train, document 2"
     assert task.keys == {
         "template": "{prompt} {text} {answer}",
@@ -249,6 +254,37 @@ def test_rows_of_choices(folder):
         "answers": {"field": "options"},
     }
     assert task.notes == ("metrics of lm-eval's that are not computed here: acc_norm",)
+
+
+def test_a_place_is_no_text_of_another_choice(folder):
+    for name in ("train", "dev", "test"):
+        rows = [
+            {"asked": f"{name} {n}", "choices": [["1", "0"], ["0", "1"]][n % 2]} for n in range(6)
+        ]
+        write_rows(folder / f"{name}.jsonl", [{**row, "gold": 0} for row in rows])
+    text = CHOICE + "doc_to_text: asked\ndoc_to_choice: choices\ndoc_to_target: gold\n"
+    task = Task.load({"lm_eval": put(folder, text)}, folder)
+    examples = task.splits["test"].examples
+    assert {example.choice for example in examples} == {0}
+    assert {example.answer for example in examples} == {" 0", " 1"}
+
+
+def test_a_document_that_cannot_be_answered_is_named(folder):
+    rows = [{"asked": f"q{n}", "choices": ["x", "y"], "right": "x"} for n in range(4)]
+    write_rows(folder / "test.jsonl", [*rows, {**rows[0], "choices": ["x", "x "], "right": None}])
+    keys = "doc_to_text: asked\ndoc_to_target: right\n"
+    files = {"train: train.jsonl, validation: dev.jsonl, ": ""}
+    splits = {"training_split: train\nvalidation_split: validation\n": ""}
+    choice, text = (f"{head}{keys}" for head in (CHOICE + "doc_to_choice: choices\n", TEXT))
+    for old, new in (files | splits).items():
+        choice, text = choice.replace(old, new), text.replace(old, new)
+    where = "^numbers, split test, document 5: doc_to_{} of task.yaml "
+    with pytest.raises(
+        TaskError, match=where.format("choice") + r"gives \['x', 'x '\]: .* two texts"
+    ):
+        read_lm_eval(put(folder, choice), folder)
+    with pytest.raises(TaskError, match=where.format("target") + r"has no value \(null\)"):
+        read_lm_eval(put(folder, text), folder)
 
 
 def test_answers_that_all_rows_share_are_the_tasks_own(folder):

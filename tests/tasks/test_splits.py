@@ -165,6 +165,16 @@ def test_a_source_for_each_split_or_a_column_that_says_it(tmp_path):
     assert len(some.splits["search"]) == 12 and len(some.splits["test"]) == 7
 
 
+@pytest.mark.parametrize("row", [{"set": None}, {}], ids=["null", "absent"])
+def test_a_row_without_a_value_in_the_column_is_left_out_and_told(tmp_path, row):
+    some = [{"set": name, **each} for name, each in zip(["a", "b"] * 3, rows(6), strict=True)]
+    file = written(tmp_path, "all.jsonl", [*some, {**row, "text": "t9", "label": "l0"}])
+    data = {**file, "column": "set", "search": "a", "test": "b"}
+    task = load(tmp_path, data, splits={"select": 1})
+    assert "1 row left out without a value of 'set'" in task.notes
+    assert "t9" not in {text for part in texts(task).values() for text in part}
+
+
 def test_splits_of_the_hub(monkeypatch):
     import datasets
 

@@ -192,6 +192,8 @@ def test_metrics_are_named_with_their_options_and_each_name_once():
         make(data, answers=None, metric={"exact_match": {"lower_case": True}})
     with pytest.raises(TaskError, match="is for choices answers"):
         make(data, answers=None, metrics=["f1"])
+    with pytest.raises(TaskError, match="^metrics are 'token_f1': expected a list of them"):
+        make(data, answers=None, metrics="token_f1")
 
 
 def test_the_metric_of_a_study_may_be_one_that_the_task_reports_beside_its_own(tmp_path):

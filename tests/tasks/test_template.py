@@ -70,6 +70,16 @@ def test_a_brace_is_closed_in_its_own_message(first, last, number):
         Template.parse([{"user": first}, {"assistant": last}])
 
 
+@pytest.mark.parametrize("field", ["{7}", "{7:x}", "{0!r}", "{{{7}", "{prompt} {1:{x}}"])
+def test_a_number_in_braces_is_no_field_of_a_message(field):
+    """Numbers stand for what the chat template writes before each message."""
+    told = r"^message 1 of the template has the field \{[071]\}: expected a plain name"
+    with pytest.raises(TemplateError, match=told):
+        Template.parse([{"user": "{prompt} " + field}, {"assistant": "{answer}"}])
+    kept = Template.parse([{"user": "{prompt} {{7}}"}, {"assistant": "{answer}"}])
+    assert kept.segments == ("{0}", " {{7}}{1}")
+
+
 def test_more_texts_than_slots_are_refused():
     with pytest.raises(TemplateError, match="2 pieces.*has 1 slots"):
         Template.parse("{prompt} {answer}").slot_texts(["a", "b"])

@@ -11,12 +11,19 @@ from functools import cached_property
 from typing import Any, Literal
 
 from promptsearch.errors import FieldError
-from promptsearch.tasks.fields import ClassNumber, text_of
+from promptsearch.tasks.fields import ClassNumber, is_missing, text_of
 
 #: What the values of a field are: `other` holds what has no text, or kinds that do not go together.
 Kind = Literal["text", "number", "date", "flag", "texts", "other"]
 #: How deep a field may stand in another one, such as `translation.en`.
 _DEPTH = 3
+#: Characters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese and
+#: Japanese; and about how many of them make a word.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+    "|[\U00020000-\U0003ffff]"
+)
+_CHARACTERS = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Column:
     @cached_property
     def words(self) -> float:
         """The mean number of words of a text, 0 where there is none."""
-        total = sum(len(text.split()) * count for text, count in self.counts.items())
+        total = sum(_words(text) * count for text, count in self.counts.items())
         return total / max(1, self.counts.total())
 
     @cached_property
@@ -124,13 +131,18 @@ def _kind(value: Any) -> Kind:
     return "other" if isinstance(value, Mapping) else "number"
 
 
+def _words(text: str) -> int:
+    """About the number of words of a text, also where no spaces stand between them."""
+    return max(len(text.split()), len(_UNSPACED.findall(text)) // _CHARACTERS)
+
+
 def _listed(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(map(text_of, values))
 
 
 def _text(value: Any) -> str | None:
     """The text of a value; None where the row has none, or empty text."""
-    if value is None or value != value:  # NaN, as tables write what is missing
+    if is_missing(value):
         return None
     text = text_of(value)
     return text if text.strip() else None

@@ -13,7 +13,7 @@ from promptsearch.plain.yaml import read_yaml
 from promptsearch.study.config import parse_config
 from promptsearch.study.drafting.columns import columns_of
 from promptsearch.study.drafting.protocol import Protocol, choose_protocol
-from promptsearch.study.drafting.roles import find_roles
+from promptsearch.study.drafting.roles import Roles, find_roles
 from promptsearch.study.drafting.sizes import FEWEST, Sizes, choose_sizes
 from promptsearch.study.drafting.writing import written
 from promptsearch.study.settings.task import TaskConfig
@@ -60,7 +60,7 @@ def draft(data: Path, out: Path, *, label: str | None = None, inputs: Sequence[s
     name = as_name(data.name.partition(".")[0], "study")
     text = written(name, _path(data, out), roles, protocol, sizes)
     task = _loaded(text, out, data)
-    said = (*roles.said, *_said(protocol, sizes))
+    said = (*roles.said, *_said(roles, protocol, sizes))
     checks = (*roles.checks, *(f"the data: {note}" for note in task.notes))
     return Draft(text, said, checks)
 
@@ -84,7 +84,7 @@ def _loaded(text: str, out: Path, data: Path) -> Task:
     return Task.load({**given, "name": config.name}, metric=config.metric)
 
 
-def _said(protocol: Protocol, sizes: Sizes) -> list[str]:
+def _said(roles: Roles, protocol: Protocol, sizes: Sizes) -> list[str]:
     names = {
         "choices": "one of a few answers",
         "options": "one of each row's own options",
@@ -94,7 +94,9 @@ def _said(protocol: Protocol, sizes: Sizes) -> list[str]:
     beside = f", and {', '.join(protocol.metrics)} beside it" if protocol.metrics else ""
     generated = f"; answers of at most {protocol.tokens} tokens" * bool(protocol.tokens)
     parts = ", ".join(f"{size:,} to {name}" for name, size in sizes.splits.items())
+    group = [] if sizes.group is None else [f"group: '{sizes.group.name}', {roles.grouped}"]
     return [
+        *group,
         f"answer: {names[protocol.kind]}, since {protocol.why}",
         f"metric: {protocol.metric}{beside}{generated}",
         f"splits: {parts}",

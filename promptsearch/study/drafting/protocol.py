@@ -12,6 +12,7 @@ from typing import Literal
 from promptsearch.study.drafting.columns import Column
 from promptsearch.study.drafting.roles import SHORT, Roles, few
 from promptsearch.tasks.fields import listed
+from promptsearch.tasks.metrics.rouge import reads
 
 #: `choices`: one of a few labels; `options`: one of each row's own list; `short`: a text that is
 #: right or wrong; `long`: a text that is more or less like its references.
@@ -165,14 +166,13 @@ def _metrics(kind: Kind, roles: Roles) -> tuple[str, tuple[str, ...]]:
         return ("f1", ("accuracy",)) if largest > _UNEVEN else ("accuracy", ())
     if kind == "short":
         return "exact_match", ("token_f1",) if label.words > 1.2 else ()
-    found = [
-        name
-        for name, library in (("bleu", "sacrebleu"), ("rougeL", "rouge_score"))
-        if find_spec(library)
-    ]
-    if len(found) < 2:
+    able = {"bleu": "sacrebleu", "rougeL": "rouge_score"}
+    if not reads(label.counts):  # of words in other letters, ROUGE knows none, and BLEU few
+        able = {"chrf": "sacrebleu"}
+    found = [name for name, library in able.items() if find_spec(library)]
+    if len(found) < len(able):
         roles.checks.append(
-            "the metrics: BLEU and ROUGE come with pip install 'promptsearch-kit[metrics]'"
+            "the metrics: BLEU, chrF and ROUGE come with pip install 'promptsearch-kit[metrics]'"
         )
     if sum(column.words for column in roles.inputs) > _SUMMARY * label.words:
         found.reverse()

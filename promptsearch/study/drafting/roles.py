@@ -37,6 +37,8 @@ INPUTS = (
 )
 #: Names of fields that list the answers to choose from.
 OPTIONS = ("options", "choices", "choices.text", "endings", "candidates")
+#: What options are called by, such as A, (b) or 3.
+MARKS = re.compile(r"\(?(?:[A-Za-z]|\d{1,2})[.)]?")
 #: Names of fields whose equal values make a group, unless each is of its own.
 GROUPS = re.compile(
     r"(?:.*_)?(?:group|author|user|speaker|writer|patient|subject|session|doc|document|passage|"
@@ -59,8 +61,11 @@ class Roles:
         label: The field of the right answer.
         inputs: The fields of the input, in their order; at least one.
         options: The list of answers to choose from; None where rows have none.
+        marks: The list of what these are called by, such as A to D, where the label is one of
+            them; else None.
         names: A field that names each value of the label in words; None where there is none.
         group: The field whose equal values make a group; None where there is none.
+        grouped: Why it is that.
         said: What was taken for what, and why.
         checks: What a reader should look at, with what to do.
     """
@@ -68,8 +73,10 @@ class Roles:
     label: Column
     inputs: tuple[Column, ...]
     options: Column | None = None
+    marks: Column | None = None
     names: Column | None = None
     group: Column | None = None
+    grouped: str = ""
     said: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
 
@@ -93,10 +100,11 @@ def find_roles(columns: Sequence[Column], label: str | None, inputs: Sequence[st
     if answer in asked:
         raise TaskError(f"'{answer.name}' is named as the text and as the label: expected two")
     others = [column for column in columns if column is not answer]
-    options = next((c for c in _lists_first(others) if c not in asked and holds(c, answer)), None)
+    options, marks = _options(others, answer)
     if options is not None:
-        others.remove(options)
-        said.append(f"options: '{options.name}', whose lists hold the right answers of all rows")
+        others = [column for column in others if column not in (options, marks)]
+        held = f"names in '{marks.name}'" if marks else "lists"
+        said.append(f"options: '{options.name}', whose {held} hold the right answers of all rows")
     elif like := next((c for c in others if c.kind == "texts" and c.name.lower() in OPTIONS), None):
         checks.append(
             f"'{like.name}', which looks like options: '{answer.name}' is not in every row a text "
@@ -109,14 +117,14 @@ def find_roles(columns: Sequence[Column], label: str | None, inputs: Sequence[st
     texts = tuple(asked) or _inputs(others, said, checks)
     for column in texts:
         _check_name(column.name)
-    group = _group([c for c in others if c not in texts], texts, said)
+    group, grouped = _group([c for c in others if c not in texts], texts)
     if group is None and len(texts) == 1 and (turned := _turned(texts[0], answer)):
         checks.append(
             f"{turned:,} rows that stand in the data in both directions, so that one may be "
             "searched on and the other tested: a field that is the same for both, under group, "
             "keeps them together"
         )
-    return Roles(answer, texts, options, names, group, said, checks)
+    return Roles(answer, texts, options, marks, names, group, grouped, said, checks)
 
 
 def _named(columns: Sequence[Column], name: str) -> Column:
@@ -231,6 +239,24 @@ def _label_name(name: str) -> str:
     return first if not point or last in ("text", "texts", "value", "answer") else ""
 
 
+def _options(columns: Sequence[Column], label: Column) -> tuple[Column | None, Column | None]:
+    """The field of the options, and the one of what they are called by where labels say that."""
+    lists = _lists_first(columns)
+    for marks in lists:
+        if not (_are_marks(marks) and _lists(marks, label)):
+            continue
+        lengths = [len(texts or ()) for texts in marks.lists]
+        for texts in lists:
+            if not _are_marks(texts) and [len(each or ()) for each in texts.lists] == lengths:
+                return texts, marks
+    return next((column for column in lists if holds(column, label)), None), None
+
+
+def _are_marks(column: Column) -> bool:
+    """Whether a list holds nothing but what options are called by."""
+    return all(MARKS.fullmatch(text) for text in column.counts)
+
+
 def _lists_first(columns: Sequence[Column]) -> list[Column]:
     """The fields of lists, those first that are called as options are."""
     lists = [column for column in columns if column.kind == "texts"]
@@ -242,11 +268,16 @@ def holds(options: Column, label: Column) -> bool:
     pairs = list(zip(options.lists, label.texts, strict=False))
     if not pairs or any(texts is None or len(texts) < 2 for texts, _ in pairs):
         return False
-    by_text = all(text in texts for texts, text in pairs if texts)
     places = label.whole and all(
         text is not None and 0 <= float(text) < len(texts or ()) for texts, text in pairs
     )
-    return by_text or places
+    return places or _lists(options, label)
+
+
+def _lists(options: Column, label: Column) -> bool:
+    """Whether each row's label is a text of the row's list."""
+    pairs = list(zip(options.lists, label.texts, strict=False))
+    return bool(pairs) and all(texts and text in texts for texts, text in pairs)
 
 
 def _names(column: Column, label: Column) -> bool:
@@ -287,22 +318,20 @@ def _inputs(columns: Sequence[Column], said: list[str], checks: list[str]) -> tu
     return tuple(taken)
 
 
-def _group(others: Sequence[Column], inputs: Sequence[Column], said: list[str]) -> Column | None:
-    """The field whose equal values make a group; rows of one stay in one split."""
+def _group(others: Sequence[Column], inputs: Sequence[Column]) -> tuple[Column | None, str]:
+    """The field whose equal values make a group, and why; rows of one stay in one split."""
     named = [c for c in others if _groups(c) and _grouping(c)]
     if named:
-        said.append(f"group: '{named[0].name}', by its name ({named[0].distinct:,} groups)")
-        return named[0]
+        return named[0], f"by its name ({named[0].distinct:,} groups)"
     parts = [column for column in inputs if len(inputs) > 1 and _grouping(column)]
     repeated = [column for column in parts if column.distinct <= 0.9 * column.rows]
     if not repeated:
-        return None
+        return None, ""
     longest = max(repeated, key=lambda column: column.words)
-    said.append(
-        f"group: '{longest.name}', since {longest.rows - longest.distinct:,} rows repeat one, and "
-        "what stands in several splits would be known before the test"
+    return longest, (
+        f"since {longest.rows - longest.distinct:,} rows repeat one, and what stands in several "
+        "splits would be known before the test"
     )
-    return longest
 
 
 def _turned(text: Column, label: Column) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promptsearch.errors import TaskError
 from promptsearch.search.halving import rounds
 from promptsearch.search.ranking import FINALISTS, SELECTED
+from promptsearch.study.drafting.columns import Column
 from promptsearch.study.drafting.protocol import Protocol, references_of, tokens_of
 from promptsearch.study.drafting.roles import Roles
 
@@ -35,6 +37,8 @@ class Sizes:
         score_on: Search examples per evaluation.
         budget: LM tokens of a run.
         shots: Solved examples in a prompt.
+        group: The field whose equal values make a group, each of which fits into any split; None
+            where there is none.
     """
 
     splits: dict[str, int]
@@ -42,10 +46,13 @@ class Sizes:
     score_on: int
     budget: int
     shots: int
+    group: Column | None
 
 
 def choose_sizes(roles: Roles, protocol: Protocol) -> Sizes:
     """Choose sizes that the data allow, and a budget that fits them.
+
+    A group that no sizes fit is left out, which is added to `roles.checks`.
 
     Args:
         roles: What the fields are for.
@@ -64,16 +71,34 @@ def choose_sizes(roles: Roles, protocol: Protocol) -> Sizes:
     row = _row(inputs, roles, protocol)
     select = min(int(_SELECT * different), _MOST["select"], max(32, _SELECTION // (SELECTED * row)))
     test = min(int(_TEST * different), _MOST["test"])
-    search = min(different - select - test, _MOST["search"])
+    group, largest = roles.group, _largest(inputs, roles)
+    if max(select, largest) + max(test, largest) + largest > different:
+        assert group is not None
+        roles.checks.append(
+            f"whether rows of one '{group.name}' may stand in several splits: it was not taken for "
+            f"a group, since the largest one has {largest:,} of {different:,} different inputs, "
+            "which leaves too few for the other splits"
+        )
+        group, largest = None, 0
+    select, test = max(select, largest), max(test, largest)
+    search = min(different - select - test, max(_MOST["search"], largest))
     score_on = min(128, search // 2, max(16, _EVALUATION // row // 8 * 8))
     evaluation = score_on * row
     fresh = sum(count * len(places) for count, places in rounds(FINALISTS, select))
     selection = FINALISTS * evaluation + fresh * (row + protocol.tokens)
     shots = max(1, min(4, _SHOWN // row, search - score_on))
     budget = selection + _EVALUATIONS * evaluation + _SOLVED * shots * evaluation
-    return Sizes(
-        {"search": search, "select": select, "test": test}, row, score_on, _rounded(budget), shots
-    )
+    splits = {"search": search, "select": select, "test": test}
+    return Sizes(splits, row, score_on, _rounded(budget), shots, group)
+
+
+def _largest(inputs: Sequence[tuple[str | None, ...]], roles: Roles) -> int:
+    """The most different rows of one group; 0 where there are no groups."""
+    if roles.group is None:
+        return 0
+    options = roles.options.lists if roles.options is not None else [None] * len(inputs)
+    rows = set(zip(roles.group.texts, inputs, options, strict=True))
+    return max(Counter(name for name, _, _ in rows).values())
 
 
 def _row(inputs: Sequence[tuple[str | None, ...]], roles: Roles, protocol: Protocol) -> int:

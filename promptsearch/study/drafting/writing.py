@@ -123,16 +123,20 @@ def _task(data: str, roles: Roles, protocol: Protocol, sizes: Sizes) -> Iterator
             else:
                 yield from (Line(f"    ? {key}"), Line(f"    : {quoted(text)}"))
     if roles.options is not None:
+        fields = {"field": quoted(roles.options.name)}
+        why = "the options differ by row"
+        if roles.marks is not None:
+            fields["names"] = quoted(roles.marks.name)
+            why += ", and the label is what the right one is called by"
+        yield Line(f"  answers: {_mapping(fields)}", why)
+    if sizes.group is not None:
         yield Line(
-            f"  answers: {{field: {quoted(roles.options.name)}}}", "the options differ by row"
-        )
-    if roles.group is not None:
-        yield Line(
-            f"  group: {quoted(roles.group.name)}", "rows with the same value stay in one split"
+            f"  group: {quoted(sizes.group.name)}", "rows with the same value stay in one split"
         )
     yield Line(
         f"  splits: {_mapping(sizes.splits)}",
-        "search finds prompts, select picks the winner, test measures it once",
+        "search finds prompts, select picks the winner, test measures it once; another template "
+        "draws all of them anew, unless the data say which rows they have",
     )
     yield Line(f"  metric: {protocol.metric}", "what the verdict is about")
     if protocol.metrics:

@@ -34,7 +34,7 @@ from promptsearch.study.settings.keys import (
     one_of,
     unknown,
 )
-from promptsearch.tasks.answers import field_of
+from promptsearch.tasks.answers import options_of
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.joining import DEPTH
 from promptsearch.tasks.metrics import METRICS, known_metrics, named
@@ -89,15 +89,26 @@ class OfField(Keys):
     field: str = Field(description="the field that lists them")
 
 
+class OfOptions(OfField):
+    """The answers that each row lists."""
+
+    names: str | None = Field(
+        None,
+        description=(
+            "the field that lists their names, such as A to D, where the label is one of these"
+        ),
+    )
+
+
 def _given(value: Any) -> str:
-    if isinstance(value, OfField) or field_of(value) is not None:
+    if isinstance(value, OfField) or options_of(value) is not None:
         return "field"
     return "text" if isinstance(value, str) else "mapping"
 
 
 Answers = Annotated[
     Annotated[Literal["labels"], one_of("answers", ["labels"]), Tag("text")]
-    | Annotated[OfField, Tag("field")]
+    | Annotated[OfOptions, Tag("field")]
     | Annotated[dict[Label, str], BeforeValidator(_different), Tag("mapping")],
     Discriminator(_given),
 ]
@@ -189,7 +200,7 @@ class TaskConfig(Keys):
         description=(
             "label value: answer text; or labels, for the label's own values; or {field: FIELD}, "
             "for the answers that a row lists, where the label is the right one or its place from "
-            "0; left out: the label's text is the answer"
+            "0, or with names: FIELD its name; left out: the label's text is the answer"
         ),
     )
     normalise: Length = Field(
@@ -212,7 +223,8 @@ class TaskConfig(Keys):
         default_factory=lambda: SplitSizes.model_validate({}),
         description=(
             "{search: N, select: N, test: N}, the number of examples in each split, or {per_class: "
-            "N}; a split with rows of its own may be left out, and gets all of them"
+            "N}, drawn by a hash of the filled template, so that another template draws others; a "
+            "split with rows of its own may be left out, and gets all of them"
         ),
     )
     decoding: DecodingConfig | None = Field(

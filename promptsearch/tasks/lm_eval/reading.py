@@ -10,9 +10,10 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from promptsearch.errors import TaskError
+from promptsearch.errors import FieldError, TaskError
 from promptsearch.importing import strangers
 from promptsearch.printable import brief
+from promptsearch.tasks.answers import in_words
 from promptsearch.tasks.fields import text_of
 from promptsearch.tasks.jinja import JinjaTemplate
 from promptsearch.tasks.lm_eval.config import TaskFile
@@ -82,6 +83,22 @@ class Reading:
             raise self._wrong("doc_to_choice", "a list of texts", found, place)
         return list(found)
 
+    def options(self, document: Document, place: str) -> list[str]:
+        """The choices of a document of which one is to be chosen.
+
+        Raises:
+            TaskError: There are no two, or nothing could tell two of them apart.
+        """
+        found = self.choices(document, place)
+        words = {in_words(choice) for choice in found} - {""}
+        if len(found) < 2 or len(words) < len(found):
+            wanted = (
+                "at least two texts, no two of which differ by spaces alone; mend the document, or "
+                "take it out of the data"
+            )
+            raise self._wrong("doc_to_choice", wanted, found, place)
+        return found
+
     def target(self, document: Document, place: str, given: Any = None) -> Any:
         """The right answer: a place among the choices, a text, or a list of either.
 
@@ -136,7 +153,11 @@ class Reading:
         found = list(target) if isinstance(target, (list, tuple)) else [target]
         if not found:
             raise self._wrong("doc_to_target", "a text, or a list of texts", target, place)
-        return list(dict.fromkeys(text_of(each) for each in found))
+        try:
+            return list(dict.fromkeys(text_of(each) for each in found))
+        except FieldError as reason:
+            where = f"{place}: doc_to_target of {self._file.path.name}"
+            raise TaskError(f"{where} {reason}") from reason
 
     def identity(self, document: Document, place: str) -> str:
         """The text by which documents are the same: what is read of one, and its choices.

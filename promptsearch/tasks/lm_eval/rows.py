@@ -87,6 +87,9 @@ def read_lm_eval(source: str, folder: Path) -> LmEvalTask:
         keys["identity"] = "identity"
     if scoring.choice:
         keys["answers"] = _shared_options(every) or {"field": "options"}
+        if keys["answers"] == {"field": "options"}:
+            for row in every:  # a place could also be the text of an option that is a number
+                row["label"] = row["options"][row["label"]]
     if list(rows) == ["test"]:
         rows = {WHOLE: rows["test"]}
     notes = (*scoring.notes, *solving.notes)
@@ -125,7 +128,7 @@ def _rows(
             labels = [contexts.answer(document, each, place) for each in answers]
             yield Row({"text": text, "label": labels, **own}, place)
             continue
-        choices = reading.choices(document, place)
+        choices = reading.options(document, place)
         right = reading.right(document, choices, place)
         # The harness moves whitespace at the end of the text to the answers.
         kept = text.rstrip()

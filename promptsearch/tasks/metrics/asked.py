@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from promptsearch.errors import TaskError
+from promptsearch.printable import brief
 from promptsearch.tasks.metrics.registry import named
 
 #: A metric as study files give it: `bleu`, or `{bleu: {lowercase: true}}`.
@@ -24,6 +25,8 @@ def asked_metrics(
     Raises:
         TaskError: A name stands there twice, or a metric has neither form.
     """
+    if isinstance(metrics, (str, Mapping)):
+        raise TaskError(f"metrics are {brief(metrics)}: expected a list of them, such as ['bleu']")
     main, options = named(metric)
     found: dict[str, Mapping[str, Any]] = {main: options} if options else {}
     for name, given in map(named, metrics):

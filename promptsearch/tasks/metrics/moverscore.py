@@ -45,13 +45,15 @@ def least_cost(supply: Floats, demand: Floats, distances: Floats) -> float:
         distances: The cost of moving one from here to there, shape `(places, others)`.
     """
     from scipy.optimize import linprog
+    from scipy.sparse import eye, kron, vstack
 
     here, there = distances.shape
-    leaving = np.kron(np.eye(here), np.ones((1, there)))  # (places, places * others)
-    arriving = np.kron(np.ones((1, here)), np.eye(there))  # (others, places * others)
+    # Sparse, since of (places + others) * places * others entries all but two a column are 0.
+    leaving = kron(eye(here), np.ones((1, there)))  # (places, places * others)
+    arriving = kron(np.ones((1, here)), eye(there))  # (others, places * others)
     found = linprog(
         distances.ravel(),
-        A_eq=np.concatenate([leaving, arriving]),
+        A_eq=vstack([leaving, arriving], format="csc"),
         b_eq=np.concatenate([supply, demand]),
         method="highs",
     )

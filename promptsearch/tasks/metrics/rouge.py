@@ -6,15 +6,28 @@ It is the one of summarisation; the scripts of table-to-text challenges have ano
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from promptsearch.errors import TaskError
+from promptsearch.printable import brief
 from promptsearch.tasks.metrics.libraries import require
 from promptsearch.tasks.metrics.metric import Answered, Floats, Metric, signed
+
+#: What rouge-score keeps of words.
+_KEPT = re.compile("[a-z0-9]", re.IGNORECASE | re.ASCII)
+
+
+def reads(texts: Iterable[str]) -> bool:
+    """Whether ROUGE reads most letters and digits of texts: it knows those of ASCII alone."""
+    every = "".join(texts)
+    kept = len(_KEPT.findall(every))
+    return kept > 0 and 2 * kept >= sum(map(str.isalnum, every))
 
 
 class Rouge(Metric):
@@ -37,6 +50,19 @@ class Rouge(Metric):
         """Says how the F of several references are joined, and the package's version."""
         stemmer = "porter" if self.stemmer else "no"
         return signed(self.name, refs="max", stemmer=stemmer, rouge_score=version("rouge-score"))
+
+    def check(self, rows: Sequence[Answered]) -> None:
+        """Refuse references in other letters than those that rouge-score keeps.
+
+        Raises:
+            TaskError: Most of their letters and digits are others.
+        """
+        if not reads(text for row in rows for text in row.references):
+            raise TaskError(
+                f"the metric '{self.name}' reads the letters a to z and digits alone, which "
+                f"references such as {brief(rows[0].references[0])} hardly have, so that even the "
+                "right answer would score 0: take chrf or coco_rouge_l"
+            )
 
     def statistics(self, rows: Sequence[Answered]) -> Floats:
         """The best F over the row's references."""

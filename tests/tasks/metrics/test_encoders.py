@@ -1,9 +1,11 @@
 """BERTScore and MoverScore against loops over their definitions, on a tiny random BERT."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -159,6 +161,18 @@ def test_the_least_cost_of_uneven_weights_by_hand():
         np.array([0.7, 0.3]), np.array([0.5, 0.5]), np.array([[1.0, 3.0], [9.0, 2.0]])
     )
     assert cost == pytest.approx(0.5 * 1 + 0.2 * 3 + 0.3 * 2)
+
+
+def test_the_least_cost_of_long_texts_needs_little_memory():
+    distances = np.random.default_rng(0).random((128, 128))
+    even = np.full(128, 1 / 128)
+    tracemalloc.start()
+    cost = least_cost(even, even, distances)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    places, others = scipy.optimize.linear_sum_assignment(distances)
+    assert cost == pytest.approx(distances[places, others].mean())
+    assert most < 16 * 2**20  # all constraints with their zeros are 32 MiB
 
 
 def test_moverscore_is_its_definition(encoder):

@@ -7,7 +7,7 @@ import pytest
 
 from promptsearch.errors import TaskError
 from promptsearch.tasks.metrics import find_metric
-from promptsearch.tasks.metrics.measured import measured
+from promptsearch.tasks.metrics.measured import check_metric, measured
 from promptsearch.tasks.metrics.metric import Answered
 
 
@@ -72,6 +72,19 @@ def test_every_reference_counts_however_few_other_rows_have(rows):
     assert metric.of([rows[2], Answered(texts[3], texts)]) < metric.of(
         [rows[2], Answered(texts[3], texts[:3])]
     )
+
+
+@pytest.mark.parametrize("text", ["今天天气很好", "Сегодня 3 градуса", "ήλιος"])
+def test_rouge_refuses_letters_that_it_does_not_read(text):
+    rows = [Answered(text, (text,))] * 3
+    with pytest.raises(TaskError, match=rf"^the metric 'rougeL' reads .*'{text}' .* take chrf or"):
+        check_metric(find_metric("rougeL"), "text", rows)
+    for name in ("chrf", "coco_rouge_l"):
+        check_metric(find_metric(name), "text", rows)
+        assert measured(find_metric(name), rows).score == pytest.approx(
+            100 if name == "chrf" else 1
+        )
+    check_metric(find_metric("rougeL"), "text", [Answered("", ("Die Größe der Bäume",))])
 
 
 @pytest.mark.parametrize("stemmer", [False, True])
