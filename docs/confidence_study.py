@@ -6,6 +6,7 @@ It is made from two records of the same rows, tasks and seeds, which differ in w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from promptsearch.records.results import Results
 from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.notation import number, probability
 from promptsearch.report.summary import Row, summarise
-from promptsearch.statistics import holm, paired_test
+from promptsearch.statistics import Comparison, Sample, holm, paired_test
 
 #: The two records in `results/`: searches that see losses, and searches that see a metric.
 RECORDS = ("log-probabilities", "right-or-wrong")
@@ -34,9 +35,9 @@ OMP_NUM_THREADS=1 promptsearch compare examples/confidence/right-or-wrong.yaml \
 """
 
 READ = """\
-Mean test metric over the seeds. The difference is that of log-probabilities over right and wrong,
-with its 95 % interval over examples and seeds; p is that of a paired test, after Holm's
-correction for all lines of the table."""
+Mean test metric over the seeds that both finished. The difference is that of log-probabilities over
+right and wrong, seed by seed, with its 95 % interval over examples and seeds; p is that of a paired
+test, after Holm's correction for all lines of the table."""
 
 
 def page(seeing: Results, blind: Results) -> str:
@@ -61,16 +62,36 @@ def page(seeing: Results, blind: Results) -> str:
 
 
 def _pairs(seeing: Results, blind: Results) -> Iterator[tuple[str, Row, Row]]:
-    """Each search on each task in both studies: the task, and its two rows."""
+    """Each search on each task in both studies: the task, and its two rows, of the same seeds."""
+    seeing, blind = _in_both(seeing, blind), _in_both(blind, seeing)
     others = {(task.name, row.label): row for task in summarise(blind) for row in task.rows}
     for task in summarise(seeing):
         for row in task.rows:
-            if row.searches and (other := others.get((task.name, row.label))):
-                yield task.name, row, other
+            if row.searches:
+                yield task.name, row, others[task.name, row.label]
+
+
+def _in_both(results: Results, other: Results) -> Results:
+    """The results with the runs alone that the other study has, too."""
+    there = {(run.task, run.label, run.seed) for run in other.runs}
+    runs = [run for run in results.runs if (run.task, run.label, run.seed) in there]
+    return replace(results, runs=tuple(runs))
+
+
+def _test(one: Row, two: Row) -> Comparison:
+    """The test of the differences of two rows by seed, against none.
+
+    The two runs of a seed begin alike, and so share its luck: two samples of seeds that have
+    nothing to do with one another would count it twice.
+    """
+    scores = one.scores.scores - two.scores.scores
+    apart = replace(one.scores, scores=scores, answers=None)
+    none = Sample(np.zeros_like(scores[:1]), deterministic=True, groups=apart.groups)
+    return paired_test("nats", apart, "metric", none)
 
 
 def _table(pairs: list[tuple[str, Row, Row]]) -> list[str]:
-    tests = [paired_test("nats", one.scores, "metric", two.scores) for _, one, two in pairs]
+    tests = [_test(one, two) for _, one, two in pairs]
     table = []
     for (task, one, two), test, p in zip(pairs, tests, holm([t.p for t in tests]), strict=True):
         gain = one.metric.mean - two.metric.mean

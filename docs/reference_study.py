@@ -24,8 +24,8 @@ INTRODUCTION = """\
 What do hard and soft prompts reach on one frozen model, what do they cost, and when does a search
 pay? Six tasks of different kinds ({files}), the same rows on each as far as they have a meaning
 there: prompts by hand and other controls, searches for words, trained vectors. Every run that
-searches may spend 100,000 LM tokens, every row has five seeds. The rows, and what `promptsearch
-plan --headroom` expected of each task, were written down before the first run.
+searches may spend 100,000 LM tokens, and every row that depends on a seed has five. The rows, and
+what `promptsearch plan --headroom` expected of each task, were written down before the first run.
 
 Recorded so far: {known} of 6. Each is made by
 
@@ -79,9 +79,10 @@ def page(studies: Sequence[Results], looks: Mapping[str, HeadroomRecord]) -> str
 
 def is_whole(results: Results) -> bool:
     """Whether all runs of a study were made; a page of means has no place for some of them."""
-    rows = [row for task in summarise(results) for row in task.rows]
-    return {row.label for row in rows} == {*results.study.strategies} and all(
-        len(row.runs) == row.wanted for row in rows
+    return all(
+        {row.label for row in task.rows} == {*results.study.strategies}
+        and all(len(row.runs) == row.wanted for row in task.rows)
+        for task in summarise(results)
     )
 
 
@@ -97,18 +98,18 @@ def _row(task: TaskSummary, label: str) -> Row | None:
 
 def _scores(tasks: Sequence[TaskSummary]) -> list[str]:
     better = {
-        (task.name, test.first)
+        (task.name, found.row(test))
         for task in tasks
-        if task.against
-        for test in task.against.tests
-        if test.significant and test.second == task.against.control
+        if (found := task.against)
+        for test in found.tests
+        if found.beaten(test)
     }
     table = []
     for label in _labels(tasks):
         cells = [code(label, in_table=True)]
         for task in tasks:
             row = _row(task, label)
-            cell = "" if row is None else f"{number(row.metric.mean)} ± {_half(row)}"
+            cell = "" if row is None else f"{number(row.metric.mean)} ± {number(row.metric.half)}"
             if (task.name, label) in better:
                 cell = f"**{cell}**"
             if task.against and task.against.control == label:
@@ -119,14 +120,10 @@ def _scores(tasks: Sequence[TaskSummary]) -> list[str]:
     return table_lines(heads, table)
 
 
-def _half(row: Row) -> str:
-    half = row.metric.half
-    return number(half) if np.isfinite(half) else "?"
-
-
 def _verdicts(tasks: Sequence[TaskSummary]) -> list[str]:
     return [
-        f"* {escape(task.name)} (`results/reference-{task.name}/report.md`): {escape(task.verdict)}"
+        f"* {escape(task.name)} (`results/reference-{task.name}/report.md`): "
+        f"{escape(task.verdict, None)}"
         for task in tasks
     ]
 

@@ -44,7 +44,8 @@ class HeadroomRecord:
         prompts: The random prompts that were scored.
         evaluations: The prompts that a search of the study tries.
         controls: The controls as a reader sees them -> their scores on search examples, higher is
-            better; those that were behind on the first few have no others.
+            better; those that were clearly behind on the first few were scored on no more, and
+            stand as far below the best one there as they were behind it.
         level: The mean score of random prompts.
         spread: The scatter of the true scores of random prompts' better half about their median,
             what the examples' luck explains taken off.

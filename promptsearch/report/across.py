@@ -99,6 +99,17 @@ class TaskAcross:
         known = {name: size for name, size in self.models.items() if size}
         return sorted(known, key=lambda name: known[name])
 
+    @property
+    def sizes(self) -> int:
+        """The number of sizes that are known, each counted once."""
+        return len({self.models[name] for name in self.sized})
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether an interval does not cover the luck of the seed."""
+        rows = [row for line in self.lines for row in line.rows.values()]
+        return not all(row.metric.covers_seeds for row in rows)
+
 
 def across(results: ModelsResults) -> tuple[TaskAcross, ...]:
     """The tasks of a study of several models, in the order of the study.

@@ -105,7 +105,9 @@ def models_to_markdown(results: ModelsResults) -> str:
         if task.floor is not None:
             floor = notation.number(task.floor)
             lines += ["", f"Always giving the most frequent answer: {floor}."]
-        lines += ["", *(f"- {code(m)}: {escape(said)}" for m, said in task.verdicts.items())]
+        if task.one_seed:
+            lines += ["", f"{notation.ONE_SEED}."]
+        lines += ["", *(f"- {code(m)}: {escape(said, None)}" for m, said in task.verdicts.items())]
         if task.carried:
             lines += ["", "### Carried over", "", f"{escape(CARRIED)}.", ""]
             rows = [
@@ -151,7 +153,7 @@ def models_to_html(results: ModelsResults) -> str:
     """
     tasks = across(results)
     figures = {
-        task.name: by_size(task, f"s{place}") if len(task.sized) > 1 else ""
+        task.name: by_size(task, f"s{place}") if task.sizes > 1 else ""
         for place, task in enumerate(tasks)
     }
     page = page_of("across.html.j2", notation=notation, colour=colour, head_of=head_of)

@@ -30,6 +30,7 @@ class Candidate:
         control: Whether it is a control.
         searches: Whether it looked for its prompt.
         selected: What rows are chosen by on the select split, lower is better.
+        place: Its place in the study file: of rows that are level there, the first one is chosen.
         scores: Its test scores, turned so that a higher one is better.
     """
 
@@ -38,7 +39,13 @@ class Candidate:
     control: bool
     searches: bool
     selected: float
+    place: int
     scores: Sample
+
+    @property
+    def order(self) -> tuple[float, int]:
+        """What rows are chosen by, the least one first; the test split has no say."""
+        return self.selected, self.place
 
 
 @dataclass(frozen=True)
@@ -74,17 +81,16 @@ class Against:
         control = f"the best control, {self.control},"
         told: list[str] = []
         for sought, test in self.best.items():
-            ahead = test.second == self.control
-            search = test.first if ahead else test.second
-            by = f"{number(test.difference)} ± {number(test.half)}"
+            gain, half, p = self.gain(test), number(test.half), p_value(test.adjusted)
             if not test.differing:
                 apart = f"has the same scores as {control.rstrip(',')}"
             elif not test.significant:
-                apart = f"cannot be told from {control.rstrip(',')} ({'+' if ahead else '-'}{by})"
+                apart = f"cannot be told from {control.rstrip(',')} ({signed(gain)} ± {half}; {p})"
             else:
-                found = f"{by} ({p_value(test.adjusted)})"
-                apart = f"{'beats' if ahead else 'is behind'} {control} by {found}"
-            told.append(f"of {'those' if told else 'the searches'} for {sought}, {search} {apart}")
+                found = f"{number(test.difference)} ± {half} ({p})"
+                apart = f"{'beats' if gain > 0 else 'is behind'} {control} by {found}"
+            of = f"of {'those' if told else 'the searches'} for {sought}"
+            told.append(f"{of}, {self.row(test)} {apart}")
             control = "it"
         if not told:
             return ""
@@ -92,13 +98,21 @@ class Against:
         corrected = ", and tested together (Holm)" if len(told) > 1 else ""
         return f"{line[0].upper()}{line[1:]}; all chosen by {self.by}{corrected}. "
 
+    def row(self, test: Comparison) -> str:
+        """The label of the row that a test holds against the control."""
+        return test.second if test.first == self.control else test.first
+
+    def gain(self, test: Comparison) -> float:
+        """How far that row is ahead of the control; below 0 where it is behind."""
+        return test.difference if test.second == self.control else -test.difference
+
+    def beaten(self, test: Comparison) -> bool:
+        """Whether the control is: that row is better, by the corrected test."""
+        return test.significant and self.gain(test) > 0
+
     def won(self) -> list[str]:
         """The best searches that are ahead of the control."""
-        return [
-            test.first
-            for test in self.best.values()
-            if test.significant and test.second == self.control
-        ]
+        return [test.first for test in self.best.values() if self.beaten(test)]
 
 
 def against(rows: Sequence[Candidate], by: str, widest: float) -> Against | None:
@@ -112,14 +126,15 @@ def against(rows: Sequence[Candidate], by: str, widest: float) -> Against | None
     Returns:
         None where no control has finished, or nothing beside controls.
     """
-    controls = sorted((row for row in rows if row.control), key=lambda row: row.selected)
+    ordered = sorted(rows, key=lambda row: row.order)
+    controls = [row for row in ordered if row.control]
     others = [row for row in rows if not row.control]
     if not controls or not others:
         return None
     control, samples = controls[0].label, {row.label: row.scores for row in rows}
     tests = compare_with(control, [row.label for row in others], samples, widest)
     best: dict[str, Candidate] = {}
-    searches = sorted((row for row in others if row.searches), key=lambda row: row.selected)
+    searches = [row for row in ordered if row.searches and not row.control]
     for row in searches:
         best.setdefault(row.sought, row)
     kinds = [sought for sought in SOUGHT if sought in best]
@@ -130,10 +145,13 @@ def against(rows: Sequence[Candidate], by: str, widest: float) -> Against | None
 
 def cells(found: Against) -> list[list[str]]:
     """The rows of a table, each beginning with the strategy's name."""
-    rows = []
-    for test in found.tests:
-        ahead = test.second == found.control
-        by = f"{signed(test.difference if ahead else -test.difference)} ± {number(test.half)}"
-        p = [probability(test.p), probability(test.adjusted)]
-        rows.append([test.first if ahead else test.second, by, *p, could_show(test.detectable)])
-    return rows
+    return [
+        [
+            found.row(test),
+            f"{signed(found.gain(test))} ± {number(test.half)}",
+            probability(test.p),
+            probability(test.adjusted),
+            could_show(test.detectable),
+        ]
+        for test in found.tests
+    ]

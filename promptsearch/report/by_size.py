@@ -20,7 +20,7 @@ def by_size(task: TaskAcross, prefix: str) -> str:
     A strategy that does not search is a dashed line, a reference is a dotted one.
 
     Args:
-        task: A task on at least two models whose number of parameters is known.
+        task: A task on models of at least two sizes.
         prefix: The beginning of all ids, which makes them unique on a page with several figures.
 
     Returns:

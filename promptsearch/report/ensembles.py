@@ -29,6 +29,8 @@ COLUMNS = {
     "loss, together": "mean nats of the average on the test split",
     "loss, one": "the mean of the members' own",
 }
+#: Means of recorded decimals that differ by less are level: they are summed in another order.
+_LEVEL = 1e-9
 TOLD = "Ensembles of the seeds: the members' probabilities of each choice, averaged"
 
 
@@ -67,17 +69,29 @@ def _answers(
     tests: Sequence[ExamplesRecord], task: TaskRecord, right: Floats
 ) -> tuple[int, ...] | None:
     """The most probable choice of each example; None where it cannot be known."""
+    labels = tests[0].labels or ()
     tables = [test.probabilities for test in tests if test.probabilities is not None]
     if len(tables) == len(tests):
-        rows = zip(*tables, strict=True)
-        return tuple(int(np.mean(row, axis=0).argmax()) for row in rows)
+        means = [np.mean(row, axis=0) for row in zip(*tables, strict=True)]
+        return tuple(map(_said, means, labels))
     if (task.options or len(task.choices or ())) != 2:
         return None
     # Of two choices, the other one has what the right one leaves; a tie is wrong, as everywhere.
-    labels = tests[0].labels or ()
     return tuple(
         label if share > 0.5 else 1 - label for label, share in zip(labels, right, strict=True)
     )
+
+
+def _said(shares: Floats, label: int) -> int:
+    """The place of the most probable choice; a tie is wrong, as everywhere.
+
+    Args:
+        shares: The probability of each choice.
+        label: The right one's place.
+    """
+    others = [place for place in range(len(shares)) if place != label]
+    best = max(others, key=lambda place: float(shares[place]))
+    return label if shares[label] > shares[best] + _LEVEL else best
 
 
 def _metric(one: ExamplesRecord, task: TaskRecord, said: tuple[int, ...]) -> float | None:

@@ -14,18 +14,20 @@ def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
     return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
 
 
-def escape(text: str) -> str:
+def escape(text: str, limit: int | None = 2000) -> str:
     """The text with every character escaped that Markdown could read as a sign of its own.
 
     A `_` inside a word is none.
 
     Args:
         text: Any text.
+        limit: The most characters shown, see `visible`.
 
     Returns:
         One line.
     """
-    return re.sub(r"([\\`*{}\[\]<>|~#$&!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text))
+    shown = visible(text, limit)
+    return re.sub(r"([\\`*{}\[\]<>|~#$&!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", shown)
 
 
 def code(text: str, *, in_table: bool = False) -> str:

@@ -1,8 +1,9 @@
 """What all studies together say of each strategy: whether it beats the best control, at what cost.
 
-What a row is beside the best control stands in `best_control.py`. Here each row is asked alone,
-whether a paired test at 0.05 says that it is better, not corrected for the other rows. Studies are
-not independent of one another where they share a task.
+What a row is beside the best control stands in `best_control.py`: it is better where a paired test
+at 0.05 says so, with Holm's correction for the rows of its task, as in the report of its study.
+Counts of uncorrected tests would hold one lucky row in forty of those that are no better. Studies
+are not independent of one another where they share a task.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from promptsearch.report.best_control import SOUGHT
 from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.notation import number, percent, short
 from promptsearch.report.summary import Row, TaskSummary, summarise
-from promptsearch.statistics import ALPHA, Comparison
 
 #: What is searched for, and what it takes to use it.
 _NEEDS = {
@@ -46,9 +46,7 @@ class Case:
         sign: 1 where a higher one is better, -1 where a lower one is.
         control: The label of the best control.
         level: The control's mean test metric.
-        gain: How much better the score is than the level, as a share of the metric's range; None
-            where that has no bounds.
-        beats: Whether a test says that it is better.
+        beats: Whether the corrected test says that it is better.
         tokens: LM tokens that a run spent, mean over its seeds.
     """
 
@@ -64,7 +62,6 @@ class Case:
     sign: int
     control: str
     level: float
-    gain: float | None
     beats: bool
     tokens: float
 
@@ -90,21 +87,22 @@ def _cases(results: Results, task: TaskSummary) -> list[Case]:
     if found is None:
         return []
     rows = {row.label: row for row in task.rows}
-    tests = {test.first: test for test in found.tests} | {
-        test.second: test for test in found.tests if test.second != found.control
-    }
-    best = {name for test in found.best.values() for name in (test.first, test.second)}
+    tests = {found.row(test): test for test in found.tests}
+    best = {found.row(test) for test in found.best.values()}
     return [
-        _case(results.study, task, rows[label], rows[found.control], tests[label], label in best)
-        for label in tests
-        if label != found.control and rows[label].searches
+        _case(
+            *(results.study, task, rows[label], rows[found.control]),
+            best=label in best,
+            beats=found.beaten(test),
+        )
+        for label, test in tests.items()
+        if rows[label].searches
     ]
 
 
 def _case(
-    study: StudyRecord, task: TaskSummary, row: Row, control: Row, test: Comparison, best: bool
+    study: StudyRecord, task: TaskSummary, row: Row, control: Row, *, best: bool, beats: bool
 ) -> Case:
-    ahead, widest = test.first == row.label, task.scale.widest
     return Case(
         *(study.name, study.model.name, task.name, task.info.kind, task.info.metric),
         strategy=row.best.strategy,
@@ -114,8 +112,7 @@ def _case(
         sign=task.scale.sign,
         control=control.label,
         level=control.metric.mean,
-        gain=(1 if ahead else -1) * test.difference / widest if np.isfinite(widest) else None,
-        beats=ahead and test.p <= ALPHA,
+        beats=beats,
         tokens=row.spent,
     )
 
@@ -156,7 +153,7 @@ def _advice(sought: str, own: Sequence[Case]) -> str:
 _BY_TASK = (
     "Each line is a task of a study: its best control, and the best search for words, vectors and "
     "weights, all chosen by the select split, with their mean test metric; **bold** where a paired "
-    "test at 0.05 says that the search is better."
+    "test at 0.05, with Holm's correction for the rows of the task, says that the search is better."
 )
 
 
@@ -185,7 +182,9 @@ def _told(case: Case) -> str:
 def _counted(own: Sequence[Case]) -> str:
     tasks = {case.place for case in own}
     won = {case.place for case in own if case.beats}
-    beat = sum(case.beats for case in own) or "none"
+    if not won:
+        return f"Of {len(own)} rows, none beat the best control"
+    beat = sum(case.beats for case in own)
     return (
         f"Of {len(own)} rows, {beat} beat the best control; "
         f"it was beaten in {len(won)} of {len(tasks)} tasks"
@@ -236,23 +235,9 @@ def _by_strategy(own: Sequence[Case]) -> list[str]:
             str(len(groups[name])),
             _ahead(met[name]) if met[name] else "",
             percent(float(np.mean([case.beats for case in groups[name]]))),
-            _points(groups[name]),
             short(float(np.median([case.tokens for case in groups[name]]))),
         ]
         for name in sorted(groups, key=lambda name: _order(met[name]))
     ]
-    heads = ["strategy", "rows", "ahead of others", "beat the control", "mean gain, points"]
-    heads.append("tokens of a run")
+    heads = ["strategy", "rows", "ahead of others", "beat the control", "tokens of a run"]
     return table_lines(heads, rows)
-
-
-def _points(some: Sequence[Case]) -> str:
-    """The mean gain in points; blank where no metric has bounds."""
-    gain = _gain(some)
-    return "" if np.isnan(gain) else f"{100 * gain:+.1f}"
-
-
-def _gain(some: Sequence[Case]) -> float:
-    """The mean gain; NaN where no metric has bounds."""
-    known = [case.gain for case in some if case.gain is not None]
-    return float(np.mean(known)) if known else np.nan

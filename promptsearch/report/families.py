@@ -16,6 +16,12 @@ from promptsearch.report.summary import Row, TaskSummary
 from promptsearch.report.verdict import verdict
 from promptsearch.statistics import Interval, Sample, interval
 
+#: The note that explains † beside the rows of a family.
+FEW_SEEDS = (
+    "† fewer than two seeds finished on all tasks: the interval covers the choice of tasks only, "
+    "not the luck of the seed"
+)
+
 
 @dataclass(frozen=True)
 class FamilyRow:
@@ -50,6 +56,11 @@ class Family:
     scale: Scale
     verdict: str
     rows: tuple[FamilyRow, ...]
+
+    @property
+    def few_seeds(self) -> bool:
+        """Whether an interval does not cover the luck of the seed."""
+        return not all(row.metric.covers_seeds for row in self.rows)
 
 
 def families(tasks: Sequence[TaskSummary]) -> tuple[Family, ...]:
@@ -88,13 +99,14 @@ def _family(name: str, tasks: Sequence[TaskSummary]) -> Family:
 
 
 def _sample(rows: Sequence[Row]) -> Sample:
-    """The mean scores of a strategy's runs, shape `(seeds, tasks)`.
+    """The mean scores of a strategy's runs, shape `(seeds, tasks)`; NaN where the metric failed.
 
-    The seeds are those that finished on all of them; without any, the means over seeds stand for
-    all. A score is NaN where the metric failed.
+    The mean of a task is that of all its runs. The seeds tell their luck: those that finished on
+    all tasks, or without any a single one that stands for all.
     """
     seeds = [{run.seed: run.test.metric for run in row.runs} for row in rows]
+    means = np.array([np.mean(np.array([*own.values()], dtype=np.float64)) for own in seeds])
     common = [seed for seed in seeds[0] if all(seed in own for own in seeds)]
-    scores = [[own[seed] for own in seeds] for seed in common]
-    means = [[row.metric.mean for row in rows]]
-    return Sample(np.array(scores or means, dtype=np.float64), rows[0].best.deterministic)
+    scores = np.array([[own[seed] for own in seeds] for seed in common], dtype=np.float64)
+    luck = scores - scores.mean(axis=0) if common else np.zeros((1, len(rows)))
+    return Sample(means + luck, rows[0].best.deterministic)

@@ -27,7 +27,7 @@ from promptsearch.report import (
 from promptsearch.report.columns import columns
 from promptsearch.report.drawing import colour
 from promptsearch.report.facts import bars, facts, study_file
-from promptsearch.report.families import families
+from promptsearch.report.families import FEW_SEEDS, families
 from promptsearch.report.figures import by_length, curves, two_metrics
 from promptsearch.report.page import page_of
 from promptsearch.report.summary import TaskSummary, summarise
@@ -65,6 +65,7 @@ def to_html(results: Results, metrics: tuple[str, str] | None = None) -> str:
     return page.render(
         study=results.study,
         families=families(tasks),
+        few_seeds=FEW_SEEDS,
         tasks=[_task(task, f"t{place}", results, metrics) for place, task in enumerate(tasks)],
         failed=results.failed,
         unfinished=results.unfinished,

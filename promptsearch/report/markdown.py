@@ -27,7 +27,7 @@ from promptsearch.report import (
 from promptsearch.report.columns import columns
 from promptsearch.report.escaped import code, escape, table_lines
 from promptsearch.report.facts import bars, facts, study_file
-from promptsearch.report.families import Family, families
+from promptsearch.report.families import FEW_SEEDS, Family, families
 from promptsearch.report.notation import (
     NO_EXPORT,
     ONE_SEED,
@@ -44,6 +44,9 @@ from promptsearch.report.notation import (
 from promptsearch.report.summary import Row, TaskSummary, summarise
 from promptsearch.statistics import Comparison, Interval
 
+#: What stands behind the name of a reference line.
+_REFERENCE = " (reference, not ranked)"
+
 
 def to_markdown(results: Results) -> str:
     """The whole report as text.
@@ -59,10 +62,10 @@ def to_markdown(results: Results) -> str:
     lines = [f"# {escape(results.study.name)}", ""]
     kin = families(tasks)
     lines += [
-        f"- **{escape(each.name)}**, mean over {each.tasks} tasks: {escape(each.verdict)}"
+        f"- **{escape(each.name)}**, mean over {each.tasks} tasks: {escape(each.verdict, None)}"
         for each in kin
     ]
-    lines += [f"- **{escape(task.name)}**: {escape(task.verdict)}" for task in tasks]
+    lines += [f"- **{escape(task.name)}**: {escape(task.verdict, None)}" for task in tasks]
     lines += [line for each in kin for line in _family(each)]
     for task in tasks:
         notes = [f"- The data: {escape(note)}." for note in task.info.notes]
@@ -78,7 +81,7 @@ def to_markdown(results: Results) -> str:
         ]
     lines += _missing(results)
     lines += ["", "## How this was made", ""]
-    lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(results)]
+    lines += [f"- {escape(name)}: {escape(value, None)}" for name, value in facts(results)]
     lines += [
         "",
         "Signature:",
@@ -98,9 +101,13 @@ def to_markdown(results: Results) -> str:
 def _family(family: Family) -> list[str]:
     """The part on the mean over the tasks of a family."""
     heads = ["strategy", escape(family.scale.name) + family.scale.arrow]
-    rows = [[code(row.label, in_table=True), interval_cell(row.metric)] for row in family.rows]
+    rows = [
+        [code(row.label, in_table=True) + (_REFERENCE * row.reference), interval_cell(row.metric)]
+        for row in family.rows
+    ]
     title = f"## {escape(family.name)}: mean over {family.tasks} tasks"
-    return ["", title, "", *table_lines(heads, rows)]
+    note = ["", f"{FEW_SEEDS}."] if family.few_seeds else []
+    return ["", title, "", *table_lines(heads, rows), *note]
 
 
 def _task(task: TaskSummary, model: ModelRecord, trust_code: bool) -> list[str]:
@@ -269,7 +276,7 @@ def _pair(test: Comparison) -> list[str]:
 def _cells(row: Row, regret: bool, task: TaskSummary) -> list[str]:
     best = row.best
     kind = (
-        " (reference, not ranked)"
+        _REFERENCE
         if row.reference
         else " (control)"
         if row.control

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promptsearch.errors import TaskError, UnknownName
-from promptsearch.records.measured import MetricRecord
-from promptsearch.records.metrics import limits, moves_all, shares_of
+from promptsearch.records.measured import ExamplesRecord, MetricRecord
+from promptsearch.records.metrics import known, limits, moves_all, shares_of
 from promptsearch.records.run import RunRecord
 from promptsearch.statistics import Floats, Sample
 
@@ -95,14 +95,14 @@ def parts_of(runs: Sequence[RunRecord], metric: str, trust_code: bool) -> tuple[
     for run in runs:
         name = f"{run.label}, seed {run.seed}"
         try:
-            known = shares_of(run.test, metric, trust_code=trust_code)
+            shares = shares_of(run.test, metric, trust_code=trust_code)
         except (TaskError, UnknownName) as error:
             return None, _left_out(metric, f"{name}: {error}")
-        if known is None:
+        if shares is None:
             failed = run.test.metric_failed and f"{name}: {run.test.metric_failed}"
             return None, _left_out(metric, failed or "its code is the study's; add --trust-code")
-        found[run.label, run.seed] = known
-    return Parts(found, _answers(runs, metric)), ""
+        found[run.label, run.seed] = shares
+    return Parts(found, _answers(runs, metric, trust_code)), ""
 
 
 def further(runs: Sequence[RunRecord]) -> dict[str, float]:
@@ -124,25 +124,41 @@ def beside(runs: Sequence[RunRecord]) -> tuple[MetricRecord, ...]:
     return tuple(found.values())
 
 
-def _answers(runs: Sequence[RunRecord], metric: str) -> dict[tuple[str, int], Floats] | None:
+def _answers(
+    runs: Sequence[RunRecord], metric: str, trust_code: bool
+) -> dict[tuple[str, int], Floats] | None:
     """What tells the answers of runs apart, where one of them moves the scores of all examples.
 
-    It is what each answer adds to the metric's statistics, or else the answer itself; None where an
-    example's score is that of its own answer, or nothing more is known.
+    It is what each answer adds to the metric's statistics: two that are wrong in other ways are the
+    same where the metric takes them for the same. Where that is not known it is the answer itself;
+    None where an example's score is that of its own answer, or nothing more is known.
     """
     tests = [run.test for run in runs]
     if not all(moves_all(test, metric) for test in tests):
         return None
-    known = [m.statistics for test in tests for m in test.metrics[:1] if m.statistics is not None]
+    rows = [_statistics(test, metric, trust_code) for test in tests]
+    added = [each for each in rows if each is not None]
     given = [test.predictions for test in tests if test.predictions is not None]
-    if len(known) == len(tests) and len({len(rows[0]) for rows in known}) == 1:
-        found = [np.array(rows, dtype=np.float64) for rows in known]
+    if len(added) == len(tests) and len({each.shape for each in added}) == 1:
+        found = added
     elif given and len(given) == len(tests):
         answers, places = np.unique(np.array(given), return_inverse=True)
         found = list(np.eye(len(answers))[places.reshape(len(tests), -1)])
     else:
         return None
     return {(run.label, run.seed): each for run, each in zip(runs, found, strict=True)}
+
+
+def _statistics(test: ExamplesRecord, metric: str, trust_code: bool) -> Floats | None:
+    """What each answer adds to the metric's statistics; None where that is not known."""
+    about = test.metrics[0] if test.metrics else MetricRecord(metric, test.metric, metric)
+    if about.statistics is not None:
+        return np.array(about.statistics, dtype=np.float64)
+    try:
+        found = known(test, about, trust_code=trust_code)
+    except (TaskError, UnknownName):  # the shares were recorded; a library is missing here
+        return None
+    return None if found is None else found.statistics
 
 
 def _left_out(metric: str, why: str) -> str:

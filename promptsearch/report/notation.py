@@ -19,18 +19,19 @@ ERRORS = "Losses are 0 (the text that the model writes is right) and 1 (it is wr
 _MARKS = str.maketrans({"\n": "⏎", "\t": "⇥"})
 
 
-def visible(text: str, limit: int = 2000) -> str:
+def visible(text: str, limit: int | None = 2000) -> str:
     """A prompt on one line, with what the eye would miss made visible.
 
     Args:
         text: Any text, hostile text included.
-        limit: The most characters shown; of further ones, the number is given.
+        limit: The most characters shown; of further ones, the number is given. None where all are
+            shown, as of a sentence of our own.
 
     Returns:
         Printable characters only: spaces at the ends and in rows become ␣, line breaks ⏎, tabs ⇥,
         and others are escaped.
     """
-    rest = len(text) - limit
+    rest = 0 if limit is None else len(text) - limit
     text = re.sub(r"^ +| +$| {2,}", lambda spaces: "␣" * len(spaces.group()), text[:limit])
     shown = printable(text.translate(_MARKS))
     return f"{shown} … ({rest:,} more characters)" if rest > 0 else shown
@@ -69,8 +70,8 @@ def could_show(difference: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference, always with its sign."""
-    return f"{value:+.3f}"
+    """A difference, always with its sign; one of rounding alone is +0.000."""
+    return f"{0.0 if abs(value) < 1e-9 else value:+.3f}"
 
 
 def money(value: float | None) -> str:

@@ -297,7 +297,7 @@ def _against(rows: Sequence[Row], scale: Scale, by: Scale | None) -> Against | N
 
     Where losses of some are of other chances than those of the others, the metric names it.
     """
-    by = scale if any(row.best.winner.own_losses for row in rows) else by
+    by = scale if any(run.winner.own_losses for row in rows for run in row.runs) else by
     candidates = [
         Candidate(
             row.label,
@@ -305,6 +305,7 @@ def _against(rows: Sequence[Row], scale: Scale, by: Scale | None) -> Against | N
             row.control,
             row.searches,
             float(np.mean([selected(run, by) for run in row.runs])),
+            row.place,
             scale.turned(row.scores),
         )
         for row in rows

@@ -8,7 +8,7 @@ import numpy as np
 
 from promptsearch.report.best_control import Against
 from promptsearch.report.measured import Scale
-from promptsearch.report.notation import p_value, percent
+from promptsearch.report.notation import number, p_value, percent
 from promptsearch.statistics import (
     Comparison,
     Sample,
@@ -18,7 +18,7 @@ from promptsearch.statistics import (
     rank,
 )
 
-#: The most ties that the sentence names; the others are in the table of pairs.
+#: The most ties, and rows of one seed, that are named; the others stand in the tables.
 _NAMED = 8
 
 
@@ -81,11 +81,7 @@ def verdict(
     if floor is not None:
         sentence += _beside_floor(samples[leader], floor)
     alone = [name for name in samples if not samples[name].covers_seeds]
-    luck = (
-        f" One seed only of {_enumerate(alone)}: the luck of the seed is not in this."
-        if alone
-        else ""
-    )
+    luck = f" {_one_seed(alone, where)}: the luck of the seed is not in this." if alone else ""
     named = [leader] if tests and not ties else []
     named += [name for name in (against.won() if against else []) if name not in named]
     unseen = _unseen({name: samples[name] for name in named}, failed)
@@ -99,6 +95,14 @@ def _beside_floor(leader: Sample, floor: float) -> str:
         return ""
     told = "is behind" if found.high < floor else "cannot be told from"
     return f" Even the leader {told} always giving the most frequent answer ({floor:.3f})."
+
+
+def _one_seed(alone: Sequence[str], where: str) -> str:
+    """Whose seeds are too few to tell their luck; seeds count that have finished everywhere."""
+    names = _enumerate(alone, most=_NAMED)
+    if where:
+        return f"Fewer than two seeds of {names} finished{where}"
+    return f"One seed only of {names}"
 
 
 def _at_most(tests: int) -> str:
@@ -138,16 +142,17 @@ def _what_would_have_shown(ties: Sequence[Comparison], unit: str) -> str:
     least, most = min(ties, key=lambda t: t.detectable), max(ties, key=lambda t: t.detectable)
     if np.isinf(least.detectable):
         return "they scatter too much for any difference to show"
-    if len(ties) == 1:
-        return f"a difference of {most.detectable:.3f} would have shown"
-    nearest = f"a difference of {least.detectable:.3f} from {least.second}"
+    low, high = number(least.detectable), number(most.detectable)
+    if low == high:
+        return f"a difference of {high} would have shown"
+    nearest = f"a difference of {low} from {least.second}"
     if np.isinf(most.detectable):
         return f"{nearest} would have shown, none from {most.second}, which scatters too much"
-    return f"{nearest}, and of {most.detectable:.3f} from {most.second}, would have shown"
+    return f"{nearest}, and of {high} from {most.second}, would have shown"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(many: int, noun: str) -> str:
+    return f"{many} {noun}" if many == 1 else f"{many} {noun}s"
 
 
 def _enumerate(names: Sequence[str], most: int | None = None) -> str:

@@ -119,7 +119,7 @@ class _Look:
         self._showing = self._before_input(arena)
         random: list[Prompt] = list(arena.space.sample(np.random.default_rng(0), _RANDOM))
         named = self._named(arena)
-        controls, means = self._best(arena, named)
+        controls, behind = self._best(arena, named)
         ids = self._sample(arena, [*random, *controls])
         scores = self._scores(arena, "search", [*random, *controls], ids)
         known, given = scores[: len(random)], scores[len(random) :]
@@ -147,9 +147,10 @@ class _Look:
         if not draws:
             log.warning("task '%s': the study has no search to forecast", self._task.name)
             return None
-        means |= {
-            name: float(row.mean()) for name, row in zip(controls.values(), given, strict=True)
-        }
+        reached = dict(zip(controls.values(), map(float, given.mean(1)), strict=True))
+        # Means over the few and over all do not compare: some examples are easier than others.
+        leader = reached[min(behind, key=behind.__getitem__)]
+        means = {name: leader - apart for name, apart in behind.items()} | reached
         gains = {kind: gain_record([each]) for kind, each in draws.items()}
         return HeadroomRecord(
             task=self._task.name,
@@ -204,7 +205,7 @@ class _Look:
         names: dict[str, Prompt] = {}
         for each in found:
             at = self._showing if each in self._shown else arena
-            if each.trained or not at.exact["search"].fits(each):
+            if each.trained or not _fits(at, each):
                 continue
             text = " | ".join(prompt_texts(at.template, at.lm, each))
             known = names.get(text, each) == each
@@ -229,10 +230,9 @@ class _Look:
 
     def _best_set(self, sets: list[Prompt]) -> list[Prompt]:
         """The set of solved examples with the least loss on a few examples, if any can be read."""
-        scorer = self._showing.exact["search"]
-        if not (fitting := [each for each in sets if scorer.fits(each)]):
+        if not (fitting := [each for each in sets if _fits(self._showing, each)]):
             return []
-        found = scorer.score(fitting, self._few())
+        found = self._showing.exact["search"].score(fitting, self._few())
         self._tokens += found.computed
         losses = np.where(np.isfinite(found.losses), found.losses, np.inf).mean(1)
         return [fitting[int(losses.argmin())]] if np.isfinite(losses).any() else []
@@ -245,7 +245,9 @@ class _Look:
     def _best(
         self, arena: Arena, named: Mapping[str, Prompt]
     ) -> tuple[dict[Prompt, str], dict[str, float]]:
-        """The controls that are not clearly behind on a few examples, and the scores of all.
+        """The controls that are not clearly behind on a few examples, and how far all are behind.
+
+        That is, by mean scores, behind the one that is best there.
 
         Args:
             arena: The task's arena.
@@ -255,11 +257,12 @@ class _Look:
         scores = self._scores(arena, "search", named.values(), ids)
         means = {n: float(m) for n, m in zip(named, scores.mean(1), strict=True) if np.isfinite(m)}
         if not means:
-            return {}, means
-        behind = scores[list(named).index(max(means, key=means.__getitem__))] - scores
-        error = behind.std(1) / np.sqrt(len(ids))  # paired: both read the same examples
-        clear = dict(zip(named, behind.mean(1) > _CLEAR * error, strict=True))
-        return {named[name]: name for name in means if not clear[name]}, means
+            return {}, {}
+        apart = scores[list(named).index(max(means, key=means.__getitem__))] - scores
+        error = apart.std(1) / np.sqrt(len(ids))  # paired: both read the same examples
+        clear = dict(zip(named, apart.mean(1) > _CLEAR * error, strict=True))
+        behind = {n: float(a) for n, a in zip(named, apart.mean(1), strict=True) if n in means}
+        return {named[name]: name for name in means if not clear[name]}, behind
 
     def _sample(self, arena: Arena, prompts: list[Prompt]) -> ExampleIds:
         """Half of the search split, as far as half of a run's tokens pay.
@@ -303,9 +306,12 @@ class _Look:
             objective = run.objective(arena.searching, ledger)
             search(make_strategy(_TRAINS, strategy, objective, run.seed, run.options))
             self._tokens += ledger.computed
-            if best := objective.finalists():
-                return self._scores(arena, "select", [best[0].prompt], select_ids)[0], ""
-            return None, "half of a run's budget does not pay for it"
+            if not (best := objective.finalists()):
+                return None, "half of a run's budget does not pay for it"
+            scores = self._scores(arena, "select", [best[0].prompt], select_ids)[0]
+            if not np.isfinite(scores).all():
+                return None, "it has no finite scores on the select split"
+            return scores, ""
         except PromptSearchError as error:
             return None, str(error)
 
@@ -315,6 +321,11 @@ class _Look:
         """A run that is never recorded, with half of the study's budget."""
         budget = self._prepared.config.budget // 2
         return Run(arena, name, name, strategy, options, 0, budget, True, Path())
+
+
+def _fits(arena: Arena, prompt: Prompt) -> bool:
+    """Whether the model can read all examples that are looked at with a prompt."""
+    return all(arena.exact[split].fits(prompt) for split in ("search", "select"))
 
 
 def _trains(entry: Entry) -> bool:

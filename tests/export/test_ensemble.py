@@ -107,6 +107,21 @@ def test_an_older_record_tells_the_loss_alone_where_there_are_more_choices(study
     assert ensemble_of([replace(each, labels=None) for each in old], info) is None
 
 
+def test_a_tie_of_the_members_is_wrong(study):
+    """Whichever place the right answer has: one that is as probable as another was not found."""
+    _, task, results = study
+    one, info = results.runs[0].test, replace(results.study.tasks["films"], metric="accuracy")
+    labels = tuple(place % 3 for place in range(6))
+    tied = [((0.1, 0.3, 0.6),) * 6, ((0.3, 0.6, 0.1),) * 6, ((0.6, 0.1, 0.3),) * 6]
+    tests = [
+        replace(one, labels=labels, probabilities=table, losses=(1.1,) * 6, metrics=())
+        for table in tied
+    ]
+    assert ensemble_of(tests, info).metric == 0
+    clear = replace(tests[0], probabilities=((0.1, 0.2, 0.7),) * 6)
+    assert ensemble_of([*tests, clear], info).metric == pytest.approx(1 / 3)
+
+
 def test_what_cannot_answer_together_is_refused(study, small, make_saved):
     members = [make_saved(small, "text", "{prompt} {text} It was{answer}", c) for c in _SETS]
     with pytest.raises(PromptError, match="at least two members, got 1"):

@@ -1,9 +1,11 @@
 """The mean over the tasks that the values of one field make: who counts, and what is said of it."""
 
+import numpy as np
 import pytest
 
 from promptsearch.report import load_results
-from promptsearch.report.families import families
+from promptsearch.report.families import FEW_SEEDS, families
+from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
 from promptsearch.report.summary import summarise
 
@@ -79,9 +81,41 @@ def test_of_a_sweep_counts_what_the_select_split_names_in_each_task(kin):
 def test_the_seeds_are_those_that_finished_on_all_tasks(kin):
     study = kin().fill()
     study.path(TASKS[0], "random", 2).unlink()
-    assert "One seed only" not in family(study).verdict
+    assert "Fewer than two seeds" not in family(study).verdict
     study.path(TASKS[1], "random", 1).unlink()
-    assert "One seed only of random" in family(study).verdict
+    told = "Fewer than two seeds of random finished on all 6 tasks: the luck of the seed is not in"
+    assert told in family(study).verdict
+    results = load_results(study.folder)
+    for form in (to_markdown, to_html):
+        page = form(results)
+        assert page.count(f"{FEW_SEEDS}.") == 1 and page.count("†") == 2  # beside the row
+
+
+@pytest.mark.parametrize("lost", [(2,), (1, 2), (0, 1, 2)])
+def test_the_mean_of_a_task_is_that_of_all_its_runs(kin, lost):
+    """A run counts that finished, also where its seed did not on another task."""
+    study = kin().fill()
+    for place, seed in enumerate(lost):
+        study.path(TASKS[place], "random", seed).unlink()
+    results = load_results(study.folder)
+    (found,) = families(summarise(results))
+    runs = [run for run in results.runs if run.label == "random"]
+    means = [np.mean([run.test.metric for run in runs if run.task == task]) for task in TASKS]
+    row = next(row for row in found.rows if row.label == "random")
+    assert row.metric.mean == pytest.approx(np.mean(means))
+    assert row.metric.covers_seeds == (len(lost) == 1)
+
+
+def test_a_reference_is_marked_in_every_form(kin):
+    study = kin().fill()
+    for task in TASKS:
+        for seed in study.seeds:
+            study.write(study.result(task, "exhaustive", seed, reference=True))
+    results = load_results(study.folder)
+    part = to_markdown(results).split("## probe: mean")[1].split("##")[0]
+    assert "| `exhaustive` (reference, not ranked) |" in part and part.count("(reference") == 1
+    part = to_html(results).split("probe: mean over 6 tasks</h2>")[1].split("</table>")[0]
+    assert part.count("reference") == 1
 
 
 def test_where_no_strategy_finished_on_all_tasks_this_is_said(kin):

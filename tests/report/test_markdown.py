@@ -99,6 +99,19 @@ def test_escaped_text_stays_text(text):
     assert not re.search("<(?!/?p>)", html), html
 
 
+def test_a_sentence_of_our_own_is_never_cut(make_study):
+    """However long the template in a line of facts is; a stranger's error is cut."""
+    study = make_study(strategies=("manual", "random"), seeds=(0,)).fill()
+    study.study["tasks"]["reviews"]["template"] = f"{'x' * 5_000} {{prompt}}{{answer}}"
+    study.write_study()
+    study.fail("reviews", "random", 0, error="e" * 5_000)
+    page = to_markdown(load_results(study.folder))
+    (facts,) = (line for line in page.splitlines() if line.startswith("- Task reviews:"))
+    assert "more characters" not in facts and "x" * 5_000 in facts
+    (error,) = (line for line in page.splitlines() if line.startswith("- failed: "))
+    assert "(3,000 more characters)" in error
+
+
 def test_hostile_labels_prompts_and_errors_break_nothing(make_study):
     study = make_study(strategies=("manual", HOSTILE, "random"), seeds=(0,)).fill()
     study.write(

@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptsearch.report.notation import in_slots, number, percent, probability, short, visible
+from promptsearch.report.notation import (
+    in_slots,
+    number,
+    percent,
+    probability,
+    short,
+    signed,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +31,12 @@ from promptsearch.report.notation import in_slots, number, percent, probability,
 )
 def test_what_the_eye_would_miss_is_made_visible(text, shown):
     assert visible(text) == shown
+
+
+def test_a_difference_of_rounding_alone_has_no_sign_of_its_own():
+    same = (0.1 + 0.2) - 0.3
+    assert signed(-same) == signed(same) == signed(-0.0) == "+0.000"
+    assert (signed(-0.25), signed(0.25)) == ("-0.250", "+0.250")
 
 
 def test_a_long_prompt_is_cut_and_says_so():

@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import f1_score
 
+from promptsearch.records.sealed import write_record
 from promptsearch.report import load_results, print_report
 from promptsearch.report.html import to_html
 from promptsearch.report.markdown import to_markdown
@@ -166,6 +167,34 @@ def test_where_one_answer_moves_all_scores_examples_count_that_were_answered_oth
         assert (test.differing, test.p) == (4, 0.125) and not test.significant
 
 
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "f1"])
+def test_an_answer_that_is_wrong_in_another_way_counts_where_it_moves_the_metric(
+    make_study, metric
+):
+    """To balanced accuracy all wrong answers to an example are the same, to F1 they are not."""
+    study = make_study(strategies=("a", "b"), seeds=(0,), examples=90, metric=metric)
+    study.study["tasks"]["reviews"]["choices"] = [" bad", " good", " fair"]
+    study.write_study()
+    labels = np.arange(90) % 3
+    given = labels.copy()
+    given[60:] = (labels[60:] + 1) % 3  # wrong
+    other = given.copy()
+    other[:4] = (labels[:4] + 1) % 3  # four right ones less
+    other[60:80] = (labels[60:80] + 2) % 3  # wrong in another way
+    for label, said in (("a", given), ("b", other)):
+        made = study.result("reviews", "manual", 0, deterministic=True) | {"label": label}
+        made["test"] |= {
+            "metric": find_metric(metric).of(choice_rows(labels, said)),
+            "correct": (said == labels).astype(int).tolist(),
+            "predictions": said.tolist(),
+            "labels": labels.tolist(),
+        }
+        write_record(study.path("reviews", label, 0), "result", made)
+    (test,) = summary(study).leading
+    assert test.differing == (4 if metric == "balanced_accuracy" else 24)
+    assert test.too_few == (metric == "balanced_accuracy")
+
+
 def test_without_a_reference_there_is_no_regret(make_study):
     assert {row.regret for row in summary(make_study().fill()).rows} == {None}
 
@@ -235,6 +264,25 @@ def test_the_best_control_and_the_best_search_are_those_of_the_select_split(make
     winner = {**result["winner"], "bias": [0.1, -0.1]}
     study.write({**result, "winner": winner, "select": {"loss": 0.6, "metric": 0.6}})
     assert summary(study).against == by_metric
+    study.write({**result, "select": {"loss": 0.6, "metric": 0.6}})
+    assert summary(study).against.by == "select loss"
+    # One run of a row is enough, be it not its best one.
+    result = study.result("reviews", "evolution", 1)
+    winner = {**result["winner"], "bias": [0.1, -0.1]}
+    study.write({**result, "winner": winner, "select": {"loss": 0.4, "metric": 0.3}})
+    assert summary(study).against.by == "select accuracy"
+
+
+def test_rows_that_are_level_on_the_select_split_are_not_told_apart_by_the_test_split(make_study):
+    """The rows of a report are in the order of their test metric, those of a study are not."""
+    study = make_study(strategies=("manual", "random", "evolution"))
+    for label in study.study["strategies"]:
+        for seed in range(1 if label == "manual" else 3):
+            result = study.result("reviews", label, seed)
+            study.write({**result, "select": {"loss": 0.5, "metric": 0.7}})
+    task = summary(study)
+    assert [row.label for row in task.rows] == ["evolution", "random", "manual"]
+    assert task.against.search == "random"
 
 
 def test_a_record_says_itself_what_is_a_control(make_study):

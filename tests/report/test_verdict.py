@@ -1,10 +1,11 @@
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from promptsearch.report import load_results
-from promptsearch.report.best_control import Candidate, against
+from promptsearch.report.best_control import Candidate, against, cells
 from promptsearch.report.measured import Scale
 from promptsearch.report.notation import p_value
 from promptsearch.report.summary import summarise
@@ -50,6 +51,24 @@ def test_a_tie_names_who_cannot_be_told_apart_and_what_would_have_shown():
     assert said.startswith("The data cannot tell who wins: p_tuning leads with accuracy 0.8")
     assert "cannot be told from evolution and optuna (a difference of 0.0" in said
     assert said.endswith("would have shown).")
+
+
+def test_what_would_have_shown_is_said_once_where_it_is_the_same_from_all():
+    scores = sample(0.7, seeds=1, deterministic=True).scores
+    worse = sample(0.69, seeds=1, deterministic=True)
+    samples = {"manual": Sample(scores, True), "calibrated": worse, "exemplars": worse}
+    said = verdict(samples, Scale("accuracy"))
+    assert re.search(
+        r"calibrated and exemplars \(a difference of 0\.\d{3} would have shown\)\.", said
+    )
+
+
+def test_of_many_rows_of_one_seed_some_are_named():
+    samples = {f"s{k:02}": sample(0.5 + k / 100, seeds=1, stream=k) for k in range(12)}
+    told = verdict(samples, Scale("accuracy")).split("One seed only of ")[1]
+    assert told == "s00, s01, s02, s03, s04, s05, s06 and 5 others: " + (
+        "the luck of the seed is not in this."
+    )
 
 
 def test_rows_that_are_far_behind_do_not_raise_the_bar_for_the_leader():
@@ -156,8 +175,8 @@ def test_a_difference_that_cannot_be_is_not_promised():
 def candidates(**given):
     """Rows by label: what was sought (a control: nothing), what they were chosen by, and scores."""
     return [
-        Candidate(label, sought or "words", not sought, bool(sought), selected, scores)
-        for label, (sought, selected, scores) in given.items()
+        Candidate(label, sought or "words", not sought, bool(sought), selected, place, scores)
+        for place, (label, (sought, selected, scores)) in enumerate(given.items())
     ]
 
 
@@ -196,6 +215,40 @@ def test_the_best_of_each_kind_are_tested_together():
     rows = candidates(manual=("", 0.9, control), a=("words", 0.5, ahead), b=("vectors", 0.5, ahead))
     assert against(rows[:2], "select loss", 9.0).won() == ["a"]
     assert against(rows, "select loss", 9.0).won() == []
+
+
+def test_where_the_corrected_test_cannot_tell_it_says_with_which_p():
+    """The interval beside it is not corrected, and may exclude 0."""
+    noise = np.random.default_rng(11).normal(size=(2, 1, 100))
+    noise -= noise.mean(axis=2, keepdims=True)
+    control, ahead = Sample(noise[0], deterministic=True), Sample(noise[1] + 0.28, True)
+    rows = candidates(manual=("", 0.9, control), a=("words", 0.5, ahead), b=("vectors", 0.5, ahead))
+    found = against(rows, "select loss", 9.0)
+    test = found.best["words"]
+    assert test.difference > test.half and test.adjusted == 2 * test.p
+    told = f"(+0.280 ± {test.half:.3f}; {p_value(test.adjusted)})"
+    assert f"a cannot be told from the best control, manual {told}; " in found.sentence
+
+
+def test_of_rows_that_are_level_on_the_select_split_the_first_of_the_study_is_chosen():
+    """Whatever they reach on the test split, by which the rows of a report are ordered."""
+    rows = candidates(
+        empty=("", 0.9, sample(0.6)),
+        manual=("", 0.9, sample(0.7)),
+        random=("words", 0.5, sample(0.8)),
+        genetic=("words", 0.5, sample(0.9)),
+    )
+    found = against(rows[::-1], "select accuracy", 1.0)
+    assert (found.control, found.search) == ("empty", "random")
+    assert found.row(found.best["words"]) == "random"
+
+
+def test_equal_means_are_no_difference_with_a_sign():
+    scores = sample(0.7, seeds=1, deterministic=True).scores
+    other = Sample(scores[:, ::-1].copy(), deterministic=True)
+    rows = candidates(manual=("", 0.9, Sample(scores, True)), random=("words", 0.9, other))
+    found = against(rows, "select loss", 1.0)
+    assert "(+0.000 ± " in found.sentence and cells(found)[0][1].startswith("+0.000 ± ")
 
 
 def test_a_search_that_ends_at_the_control_has_its_scores():

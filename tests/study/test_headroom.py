@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from promptsearch import TextPrompt, compare
+from promptsearch import SoftPrompt, TextPrompt, compare
 from promptsearch.cli import app
 from promptsearch.records.headroom import HEADROOM, GainRecord
 from promptsearch.records.load import load_results
@@ -195,11 +195,61 @@ def test_a_look_scores_controls_and_random_prompts_on_search_and_select(looked, 
     scores = arena.exact["search"].score(prompts, np.arange(20)).metric
     first = dict(zip(texts, scores.mean(1), strict=True))  # the first 32 examples are 20 here
     whole = dict(zip(texts, scores[:, : found.search].mean(1), strict=True))
-    for text in texts:  # one that is clearly behind is scored on no more
+    leader = max(texts, key=first.__getitem__)
+    for text in texts:  # one that is clearly behind is scored on no more, and stays as far behind
         assert found.controls[text] in (
-            pytest.approx(first[text]),
+            pytest.approx(whole[leader] - (first[leader] - first[text])),
             pytest.approx(whole[text]),
         )
+
+
+def test_a_control_that_is_behind_on_easy_examples_is_not_the_best_by_their_ease(
+    tiny, films, monkeypatch
+):
+    """The first examples are easy: whoever was scored on these alone has a high mean."""
+    rows = [{"manual": {"prompts": ["good movie?", "It was"]}}, "random"]
+    task = many(films)
+    prepared = prepare(study(strategies=rows, budget=10**6), tiny, task)
+    arena, easy = prepared.arena(task), 32
+    score = arena.exact["search"].score
+
+    def scored(prompts, ids):
+        found = score(prompts, ids)
+        right = np.where(np.arange(100) < easy, 1.0, 0.5)[ids] * np.ones((len(prompts), 1))
+        for row, prompt in zip(right, prompts, strict=True):
+            if prompt == TextPrompt("It was"):
+                row[ids % 4 == 0] = 0
+        return replace(found, metric=right)
+
+    monkeypatch.setattr(arena.exact["search"], "score", scored)
+    (found,) = headroom(prepared, {("films", "random"): 50}).tasks
+    assert found.search == 100 and found.controls["good movie?"] == pytest.approx(0.66)
+    assert found.controls["It was"] == pytest.approx(0.66 - 0.25)
+
+
+def many(films):
+    """The task with search examples enough that some are not among the first few."""
+    examples = films.splits["search"].examples
+    search = replace(films.splits["search"], examples=examples * 5)
+    return replace(films, splits={**films.splits, "search": search})
+
+
+@pytest.mark.parametrize("rows", [["prompt_tuning"], ["random", "prompt_tuning"]])
+def test_a_control_that_the_longest_select_example_does_not_take_is_none(tiny, films, rows):
+    """Its scores there would be no numbers, and so would be the forecast."""
+    select = films.splits["select"]
+    long = replace(select.examples[0], fields={"text": "good film " * 100})
+    select = replace(select, examples=(long, *select.examples[1:]))
+    task = replace(films, splits={**films.splits, "select": select})
+    prompt = "good " * 400
+    rows = [{"manual": {"prompts": ["It was", prompt]}}, *rows]
+    prepared = prepare(study(strategies=rows, budget=400_000), tiny, task)
+    exact = prepared.arena(task).exact
+    assert exact["search"].fits(TextPrompt(prompt))
+    assert not exact["select"].fits(TextPrompt(prompt))
+    (found,) = headroom(prepared, {("films", "random"): 50}).tasks
+    assert prompt not in found.controls and "It was" in found.controls
+    assert np.isfinite([*asdict(found.vectors).values(), *asdict(found.best).values()]).all()
 
 
 def test_of_the_sets_of_solved_examples_that_a_row_tries_the_best_is_the_control(
@@ -234,6 +284,22 @@ def test_it_never_reads_the_test_split_and_says_why_nothing_was_trained(tiny, fi
     (found,) = headroom(prepared, {("films", "random"): 50}).tasks
     assert found.vectors is None and found.words == found.best and found.evaluations == 50
     assert found.trained is None and "budget" in found.untrained
+
+
+def test_a_trained_prompt_whose_scores_are_no_numbers_is_none(tiny, films, monkeypatch):
+    prepared = prepare(study(), tiny, films)
+    select = prepared.arena(films).exact["select"]
+    score = select.score
+
+    def broken(prompts, ids):
+        found = score(prompts, ids)
+        bad = np.array([isinstance(prompt, SoftPrompt) for prompt in prompts])
+        return replace(found, metric=np.where(bad[:, None], np.nan, found.metric))
+
+    monkeypatch.setattr(select, "score", broken)
+    (found,) = headroom(prepared, {("films", "random"): 50}).tasks
+    assert found.trained is None and found.vectors is None and found.words == found.best
+    assert found.untrained == "it has no finite scores on the select split"
 
 
 def test_it_is_shown_on_the_terminal_and_in_the_report(looked, tiny, films, tmp_path):

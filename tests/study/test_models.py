@@ -20,6 +20,7 @@ from promptsearch.report.across import across
 from promptsearch.report.across_pages import models_to_html, models_to_markdown
 from promptsearch.report.by_size import by_size
 from promptsearch.report.drawing import colour
+from promptsearch.report.notation import ONE_SEED
 from promptsearch.report.slim import write_slim_record
 from promptsearch.scoring import Engine
 from promptsearch.study.config import parse_config
@@ -333,6 +334,30 @@ def test_the_figure_has_a_line_for_each_strategy_from_the_smallest_to_the_larges
         drawn = figure[start : figure.index("</g>", start)]
         assert colour(line.place) in drawn and ("stroke-dasharray" in drawn) == (not line.searches)
     assert models_to_html(results).count("<svg") == 1
+
+
+def of_each(results, change):
+    """The results with the same change to those of each model."""
+    parts = {name: change(part) for name, part in results.parts.items()}
+    return replace(results, parts=parts)
+
+
+def test_models_of_one_size_make_no_figure_of_size(finished):
+    _, results, _ = finished
+    model = results.parts["small"].study.model
+    same = of_each(results, lambda part: replace(part, study=replace(part.study, model=model)))
+    assert "<svg" in models_to_html(results) and "<svg" not in models_to_html(same)
+
+
+def test_the_note_on_single_seeds_stands_where_one_is_marked(finished):
+    _, results, _ = finished
+    alone = of_each(
+        results, lambda part: replace(part, runs=tuple(r for r in part.runs if r.seed == 0))
+    )
+    for form in (models_to_markdown, models_to_html):
+        assert "†" not in form(results)
+        page = form(alone)
+        assert page.count(f"{ONE_SEED}.") == 1 and page.count("†") > 1
 
 
 def test_the_report_says_the_model_of_each_run_and_shows_what_was_carried_over(finished):
