@@ -22,7 +22,7 @@ from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import meeting
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Split
-from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
+from promptsearch.testing.tiny_masked import PACKED_ARCHITECTURES, tiny_masked
 from promptsearch.testing.tiny_task import saved_from, tiny_engine, tiny_task
 
 peft = pytest.importorskip("peft")
@@ -32,7 +32,7 @@ EVERYTHING = np.arange(12)
 NEAR = 2e-5
 
 
-@pytest.fixture(scope="module", params=MASKED_ARCHITECTURES)
+@pytest.fixture(scope="module", params=PACKED_ARCHITECTURES)
 def lm(request):
     return LanguageModel(*tiny_masked(request.param), name=request.param)
 
