@@ -39,6 +39,12 @@ from promptsearch import LanguageModel
 base = LanguageModel.load({name!r})
 model, tokenizer = base.model, base.tokenizer
 """
+#: The model's own way of writing, such as a penalty for repetitions, is none of the task's.
+_PLAIN = """\
+from transformers import GenerationConfig
+
+model.generation_config = GenerationConfig()  # in place of the model's own
+"""
 #: A pass below a text alone.
 _FORWARD = """\
 def logits(ids):
@@ -132,10 +138,13 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         )
     own = is_packaged(lm.name) or lm.name.endswith(".gguf") or bool(lm.quantised)
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name, auto=lm.family.auto)
+    special = lm.family.middle or lm.family.encodes
+    if prompt.text and not special:  # the code of these writes or fills in by itself
+        model += f"\n{_PLAIN}"
     if to == "lm-eval":
         return f"{model}\n{lm_eval_usage(prompt, lm)}"
     fields, imports = _formatted(fields)
-    if lm.family.middle or lm.family.encodes:
+    if special:
         above = "".join(f"{line}\n\n" for line in imports)
         own_usage = masked_usage if lm.family.middle else seq2seq_usage
         return f"{above}{model}\n{peft.USAGE}\n\n{own_usage(prompt, lm, fields)}"

@@ -480,6 +480,24 @@ def test_the_harness_gives_the_reported_number(
     assert 0 < reported < 1 or name in ("text", "references")
 
 
+@pytest.mark.parametrize(
+    ("decoding", "top_k"), [({"tokens": 3}, None), ({"tokens": 3, "temperature": 0.5}, 0)]
+)
+def test_the_harness_is_told_to_decode_as_the_task_says_and_not_as_the_model_does(
+    base, tmp_path, unreported, decoding, top_k
+):
+    """Whatever a file leaves out, transformers takes from the model's folder, or has 50 for k."""
+    run = study_of(tmp_path, base, {**TEXT, "decoding": decoding}, rows=PLACED)
+    folder = export_run(run, "lm-eval", tmp_path / "out", model=base, data=tmp_path)
+    (path,) = folder.glob("*.yaml")
+    told = yaml.safe_load(path.read_text())["generation_kwargs"]
+    assert {key: told.get(key) for key in ("repetition_penalty", "top_k")} == {
+        "repetition_penalty": 1.0,
+        "top_k": top_k,
+    }
+    assert "GenerationConfig()" in code_of(folder)
+
+
 def harness(folder, monkeypatch):
     """What the harness itself finds, run as the card says."""
     monkeypatch.chdir(folder)

@@ -25,6 +25,7 @@ from promptsearch.errors import ExportError, ModelError, PromptError, UnknownNam
 from promptsearch.export import FORMATS, export_run, load_prompt, verify, vllm_requests
 from promptsearch.export.saved import write_saved
 from promptsearch.scoring.ready import embedded
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
@@ -150,6 +151,29 @@ def test_the_code_of_the_card_answers_as_we_do(lm, export, kind, to, choices, mo
         expected = model.choose([row])[0].probabilities
         shares = [float(number) for number in re.findall(r"0\.\d+(?:e-\d+)?|\d\.\d+e-\d+", printed)]
         assert shares == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("to", ["kv", "text"])
+def test_the_code_of_the_card_writes_as_the_task_says_and_not_as_the_model_does(
+    make_saved, tmp_path, monkeypatch, capsys, to, beams
+):
+    model, tokenizer = tiny_model("llama", seed=3)
+    model.generation_config.repetition_penalty = 1.9
+    model.generation_config.no_repeat_ngram_size = 1
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    lm = LanguageModel.load(str(tmp_path / "model"), device="cpu")
+    saved = make_saved(lm, "text", FRONT, None)
+    saved = dataclasses.replace(saved, decoding=Decoding(tokens=16, beams=beams))
+    (tmp_path / "best").mkdir()
+    write_saved(saved, lm, tmp_path / "best")
+    folder = export_run(tmp_path / "best", to, tmp_path / to, model=lm)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(folder)
+    exec(compile(code, "README.md", "exec"), {})
+    (row,) = PromptedModel(lm, saved).apply([saved.probe[0].fields])
+    assert capsys.readouterr().out.strip() == row["answer"] != ""
 
 
 def stand_in_for_vllm():
