@@ -165,7 +165,7 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
     by_peft = f"{peft.USAGE}\n\n{_FORWARD}"
     middle = {"kv": kv.USAGE, "peft": by_peft, "cartridge": by_peft, "text": _FORWARD}[to]
-    ids = _cut(lm, begins=to == "text" or prompt.template.apart)
+    ids = _cut(prompt, lm, begins=to == "text" or prompt.template.apart)
     above = "".join(f"{line}\n\n" for line in imports)
     asked = _asked(prompt, lm).format(text=source, first=first, ids=ids)
     return f"{above}{model}\n{middle}\n\n{asked}"
@@ -217,7 +217,7 @@ def language(to: str, lm: TextModel) -> str:
     return "sh" if to == "promptfoo" or (to == "lm-eval" and lm.served) else "python"
 
 
-def _cut(lm: LanguageModel, begins: bool) -> str:
+def _cut(prompt: SavedPrompt, lm: LanguageModel, begins: bool) -> str:
     """Python code for the ids of a text, behind the prompt or at the beginning of a row."""
     anchor, tokens = ("", 0) if begins else lm.tokens.anchor
     given = f"{anchor!r} + text" if anchor else "text"
@@ -226,7 +226,9 @@ def _cut(lm: LanguageModel, begins: bool) -> str:
         if anchor
         else ""
     )
-    return f"tokenizer({given}, add_special_tokens=False).input_ids{behind}"
+    # A special token's text in an input is only text; a chat template's marks are tokens.
+    split = "" if prompt.template.messages else ", split_special_tokens=True"
+    return f"tokenizer({given}, add_special_tokens=False{split}).input_ids{behind}"
 
 
 def _formatted(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
