@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from promptsearch.errors import ExportError
 from promptsearch.export import kv, promptfoo, saved, text, vllm
 from promptsearch.export.dspy import dspy_usage
 from promptsearch.export.lm_eval.write import lm_eval_usage
@@ -235,7 +236,16 @@ def _formatted(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Fields as Python's `format` takes them, and what their code imports.
 
     `{translation.en}` asks `translation` for its attribute `en`.
+
+    Raises:
+        ExportError: A field stands within another one, which is a text.
     """
+    for name in fields:
+        if within := next((other for other in fields if other.startswith(f"{name}.")), None):
+            raise ExportError(
+                f"code that fills in both {{{name}}} and {{{within}}} cannot be written: give one "
+                "of these fields another name in the data and in the template, or export it as json"
+            )
     found: dict[str, Any] = {}
     for name, value in fields.items():
         *outer, last = name.split(".")
