@@ -263,7 +263,9 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
     whole = "".join(s + t.replace("{", "{{").replace("}", "}}") for s, t in _pieces(prompt))
     key = served["key"]
     authorization = f', "Authorization": "Bearer " + os.environ[{key!r}]' if key else ""
-    longest = prompt.decoding.tokens
+    way = prompt.decoding
+    longest = way.tokens
+    drawn = f", 'top_p': {way.top_p:g}" if way.top_p != 1 else ""
     if not prompt.text:
         options = prompt.choices or [t for e in prompt.probe for t in e.options or ()]
         longest = max(len(answer.encode()) for answer in options)
@@ -279,7 +281,7 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
         whole=whole,
         fields=dict(fields),
         given=f"{given}, 'model': {served['model']!r}, 'max_tokens': {longest}, "
-        f"'temperature': {prompt.decoding.temperature:g}{stop}}}",
+        f"'temperature': {way.temperature:g}{drawn}{stop}}}",
         url=f"{served['url']}/{'chat/' if served['chat'] else ''}completions",
         headers=f'{{"Content-Type": "application/json"{authorization}}}',
         said=said,
