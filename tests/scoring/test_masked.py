@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import MPNetConfig, MPNetForMaskedLM
+from transformers import LongformerConfig, LongformerForMaskedLM, MPNetConfig, MPNetForMaskedLM
 
 from promptsearch.errors import ModelError, TemplateError
 from promptsearch.models import LanguageModel
@@ -238,6 +238,18 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
     tokenizer.mask_token = None
     with pytest.raises(ModelError, match="'bert' has no mask token"):
         LanguageModel(model, tokenizer, name="bert")
+
+
+def test_a_head_that_asks_for_more_than_states_gets_none():
+    """Longformer's body returns what no other does."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = LongformerConfig(
+        vocab_size=480, num_attention_heads=4, attention_window=8, pad_token_id=0, **sizes
+    )
+    tokenizer = masked_tokenizer("bert")
+    lm = LanguageModel(LongformerForMaskedLM(config).eval(), tokenizer, name="longformer")
+    lm.check()
+    assert np.isfinite(tiny_engine(lm, AROUND).score(hard(lm, 1), EVERYTHING).losses).all()
 
 
 def test_positions_behind_padding_leave_shorter_rows_for_mpnet():
