@@ -10,8 +10,11 @@ import pytest
 from promptsearch import compare, load_prompt
 from promptsearch.errors import PromptError, StudyError
 from promptsearch.export import export_run, verify, winners
+from promptsearch.export.saved import write_saved
+from promptsearch.prompts.nearest import NearestPrompt
 from promptsearch.report import load_results
 from promptsearch.report.slim import write_slim_record
+from promptsearch.testing.tiny_task import saved_from
 
 SOFT = {"prompt_tuning": {"interval": 2, "batch": 4}}
 WORDS = {"nearest_tokens": {"start": {"run": "prompt_tuning"}}}
@@ -63,6 +66,18 @@ def test_its_winners_load_as_from_the_folder_of_their_run(whole, tiny, tmp_path)
         assert load_prompt(run).prompt == load_prompt(whole / "films" / label / "seed0").prompt
         assert verify(run, tiny).same
         assert (export_run(run, "json", tmp_path / label, model=tiny) / "prompt.json").exists()
+
+
+def test_winners_of_every_kind_without_numbers_are_kept(whole, tiny, films, tmp_path):
+    """Solved examples for each input are a store, with neither ids nor texts for the slots."""
+    shutil.copytree(whole, tmp_path / "whole")
+    template = films.template.bind(1)
+    store = NearestPrompt((("good film", "good film It was good"),), 1)
+    best = tmp_path / "whole" / "films" / "random" / "seed0" / "best"
+    write_saved(saved_from(tiny, store, films, template), tiny, best)
+    write_slim_record(tmp_path / "whole", tmp_path / "slim")
+    found = load_prompt(tmp_path / "slim" / "films" / "random" / "seed0")
+    assert found.prompt == store and verify(best, tiny).same
 
 
 def test_other_settings_are_refused_as_in_the_folder_of_the_study(whole, tiny, films, tmp_path):

@@ -47,6 +47,10 @@ _DSPY_NOTE = (
     "`promptsearch verify` puts the instructions where the prompt stood and scores that; it does "
     "not run DSPy.\n"
 )
+_BEAMS_NOTE = (
+    "The task's answers are the best of {} beams. Here the most probable token is written each "
+    "time, so that some answers may be others.\n"
+)
 _MLFLOW_NOTE = (
     "The registry is the one that `mlflow.set_registry_uri` or `MLFLOW_TRACKING_URI` names. "
     "`promptsearch verify` fills the template in and scores it; it does not ask the registry.\n"
@@ -111,10 +115,10 @@ def _note(prompt: SavedPrompt, to: str) -> list[str]:
     """What must be known of a format to use it; nothing of most."""
     if to == "lm-eval":
         return [lm_eval_note(prompt)]
-    if to == "promptfoo":
-        return [promptfoo_note(prompt)]
     notes = {"vllm": _VLLM_NOTE, "dspy": _DSPY_NOTE, "mlflow": _MLFLOW_NOTE}
-    return [notes[to]] if to in notes else []
+    found = promptfoo_note(prompt) if to == "promptfoo" else notes.get(to, "")
+    beams = prompt.decoding.beams if prompt.text and to in ("promptfoo", "vllm") else 1
+    return [note for note in (found, _BEAMS_NOTE.format(beams) if beams > 1 else "") if note]
 
 
 def _text(prompt: SavedPrompt, lm: TextModel) -> list[str]:
@@ -134,10 +138,10 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
     """The card's metadata for the Hub, as YAML."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    about, test = prompt.about, prompt.about.get("test", {})
+    about, test = prompt.about, _measured(prompt, "test")
     task = "text-generation" if prompt.text else "text-classification"
     given: dict[str, Any] = {}
-    if "metric" in test:
+    if "metric" in test and "metric" in about:
         name = str(about.get("task", "task"))
         found = EvalResult(
             task_type=task,
@@ -158,11 +162,17 @@ def _header(prompt: SavedPrompt, to: str, library: str, lm: TextModel) -> str:
     return str(data.to_yaml())
 
 
+def _measured(prompt: SavedPrompt, split: str) -> dict[str, Any]:
+    """What was measured on a split; a file that others wrote may say less of it, or nothing."""
+    found = prompt.about.get(split, {})
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _metrics(prompt: SavedPrompt) -> str:
     about = prompt.about
     rows = []
     for split in ("select", "test"):
-        found = about.get(split, {})
+        found = _measured(prompt, split)
         for name, label in (
             ("metric", str(about.get("metric", "metric"))),
             ("loss", "loss (nats per example)"),
@@ -174,7 +184,7 @@ def _metrics(prompt: SavedPrompt) -> str:
     if not rows:
         return "None were measured.\n"
     lines = ["| split | metric | value | 95 % interval |", "|---|---|---|---|", *rows]
-    size = about.get("test", {}).get("examples")
+    size = _measured(prompt, "test").get("examples")
     remark = f"The test split has {size} examples, and was looked at once. " if size else ""
     signature = about.get("signature", "")
     return (

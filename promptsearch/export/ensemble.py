@@ -69,9 +69,10 @@ class Ensemble:
         lm = self.members[0].model(model)
         # Changed weights answer alone, so each member has a model of its own around the same LM.
         models = [PromptedModel(lm, member) for member in self.members]
-        stream = iter(rows)
+        stream, first = iter(rows), 1
         while some := list(islice(stream, TOGETHER)):
-            told = zip(*(each.choose(some) for each in models), strict=True)
+            told = zip(*(each.choose(some, first=first) for each in models), strict=True)
+            first += len(some)
             for row, choices in zip(some, told, strict=True):
                 yield answered(row, _mean(choices))
 

@@ -47,9 +47,9 @@ keys_values = load_file("keys_values.safetensors")["keys_values"]  # (layers, 2,
 heads, tokens, size of a head)
 
 
-def prefix():  # the model writes into its cache: a new one for each row
-    return DynamicCache([(keys[None], values[None]) for keys, values in keys_values], \
-config=model.config)
+def prefix(rows=1):  # the model writes into its cache: a new one for each call
+    layers = keys_values[:, :, None].expand(-1, -1, rows, -1, -1, -1)
+    return DynamicCache([(keys, values) for keys, values in layers], config=model.config)
 
 
 def logits(ids):
@@ -59,8 +59,8 @@ def logits(ids):
 def generate(ids, **options):
     row = torch.tensor([[0] * keys_values.shape[3] + ids])  # `generate` passes over as \
 many ids as the cache holds
-    mask = torch.ones_like(row)
-    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=prefix(), **options)
+    mask, cache = torch.ones_like(row), prefix(options.get("num_beams", 1))
+    made = model.generate(input_ids=row, attention_mask=mask, past_key_values=cache, **options)
     return made[0, row.shape[1] :]
 """
 

@@ -59,7 +59,7 @@ class Passes:
             For each input in nats, float64 on the CPU, shape `(answers,)`.
 
         Raises:
-            PromptError: An input is too long for the model.
+            PromptError: An input is too long for the model, or what it computes is not finite.
         """
         lm = self._lm
         for each, some in zip(inputs, answers, strict=True):
@@ -73,6 +73,9 @@ class Passes:
             for places in _groups([each.row for each in inputs], sizes, self._limit):
                 nats = self._score([inputs[i].row for i in places], [answers[i] for i in places])
                 found.update(zip(places, nats, strict=True))
+        for i, each in enumerate(inputs):
+            if not bool(found[i].isfinite().all()):
+                raise self._not_finite(each)
         return [found[i] for i in range(len(inputs))]
 
     def generate(
@@ -115,10 +118,15 @@ class Passes:
         found, _ = go_on(lm, starts, self._library, ending.reached, decoding)
         for each, written in zip(inputs, found, strict=True):
             if not written.answers:
-                raise PromptError(
-                    f"{each.place}: what the model computes under its prompt is not finite"
-                )
+                raise self._not_finite(each)
         return [ending.text(written.answers[0]) for written in found]
+
+    def _not_finite(self, given: Input) -> PromptError:
+        exact = self._lm.dtype == torch.float32
+        return PromptError(
+            f"{given.place}: what the model computes under its prompt is not finite"
+            + ("" if exact else f" in {str(self._lm.dtype)[6:]}: set dtype to float32")
+        )
 
     def _score(self, rows: Sequence[InputRow], answers: Sequence[Sequence[Tokens]]) -> list[Tensor]:
         """The log-probabilities of each row's answers, from one pass."""

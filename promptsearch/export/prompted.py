@@ -118,17 +118,18 @@ class PromptedModel:
         ]
         return np.array(losses, dtype=np.float64)
 
-    def choose(self, rows: Iterable[Mapping[str, Any]]) -> list[Choice]:
+    def choose(self, rows: Iterable[Mapping[str, Any]], *, first: int = 1) -> list[Choice]:
         """The most probable of the answers to choose from, for each row.
 
         Args:
             rows: Rows whose prompts have answers to choose from.
+            first: The number of the first row in messages, where rows stood before it.
 
         Raises:
             PromptError: As in `score`, or a prompt has no answers to choose from.
             UnknownName: There is no such prompt.
         """
-        return self._choose(self._read(rows))
+        return self._choose(self._read(rows, first))
 
     def generate(
         self,

@@ -85,13 +85,15 @@ def _check_no_json(text: str) -> None:
 
 def _provider(saved: SavedPrompt, lm: TextModel) -> dict[str, Any]:
     """The server of a model behind an endpoint, or where one may be started."""
-    served = lm.served or {}
+    served, way = lm.served or {}, saved.decoding
     kind = "chat" if served.get("chat") else "completion"
     config: dict[str, Any] = {
         "apiBaseUrl": served.get("url", _SERVER),
-        "temperature": 0,
-        "max_tokens": saved.decoding.tokens if saved.text else _longest(saved, lm),
+        "temperature": way.temperature if saved.text else 0,
+        "max_tokens": way.tokens if saved.text else _longest(saved, lm),
     }
+    if saved.text and way.top_p != 1:
+        config["top_p"] = way.top_p
     if key := served.get("key"):
         config["apiKeyEnvar"] = key
     if saved.text and saved.template.end:

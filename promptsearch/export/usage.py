@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from promptsearch.errors import ExportError
 from promptsearch.export import kv, promptfoo, saved, text, vllm
 from promptsearch.export.dspy import dspy_usage
 from promptsearch.export.lm_eval.write import lm_eval_usage
@@ -38,6 +39,12 @@ from promptsearch import LanguageModel
 
 base = LanguageModel.load({name!r})
 model, tokenizer = base.model, base.tokenizer
+"""
+#: The model's own way of writing, such as a penalty for repetitions, is none of the task's.
+_PLAIN = """\
+from transformers import GenerationConfig
+
+model.generation_config = GenerationConfig()  # in place of the model's own
 """
 #: A pass below a text alone.
 _FORWARD = """\
@@ -132,10 +139,13 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
         )
     own = is_packaged(lm.name) or lm.name.endswith(".gguf") or bool(lm.quantised)
     model = (_OUR_MODEL if own else _MODEL).format(name=lm.name, auto=lm.family.auto)
+    special = lm.family.middle or lm.family.encodes
+    if prompt.text and not special:  # the code of these writes or fills in by itself
+        model += f"\n{_PLAIN}"
     if to == "lm-eval":
         return f"{model}\n{lm_eval_usage(prompt, lm)}"
     fields, imports = _formatted(fields)
-    if lm.family.middle or lm.family.encodes:
+    if special:
         above = "".join(f"{line}\n\n" for line in imports)
         own_usage = masked_usage if lm.family.middle else seq2seq_usage
         return f"{above}{model}\n{peft.USAGE}\n\n{own_usage(prompt, lm, fields)}"
@@ -156,7 +166,7 @@ def usage(prompt: SavedPrompt, to: str, lm: TextModel) -> str:
     first = f"{list(lm.lead)} + " if before and lm.lead and not chat else ""
     by_peft = f"{peft.USAGE}\n\n{_FORWARD}"
     middle = {"kv": kv.USAGE, "peft": by_peft, "cartridge": by_peft, "text": _FORWARD}[to]
-    ids = _cut(lm, begins=to == "text" or prompt.template.apart)
+    ids = _cut(prompt, lm, begins=to == "text" or prompt.template.apart)
     above = "".join(f"{line}\n\n" for line in imports)
     asked = _asked(prompt, lm).format(text=source, first=first, ids=ids)
     return f"{above}{model}\n{middle}\n\n{asked}"
@@ -208,7 +218,7 @@ def language(to: str, lm: TextModel) -> str:
     return "sh" if to == "promptfoo" or (to == "lm-eval" and lm.served) else "python"
 
 
-def _cut(lm: LanguageModel, begins: bool) -> str:
+def _cut(prompt: SavedPrompt, lm: LanguageModel, begins: bool) -> str:
     """Python code for the ids of a text, behind the prompt or at the beginning of a row."""
     anchor, tokens = ("", 0) if begins else lm.tokens.anchor
     given = f"{anchor!r} + text" if anchor else "text"
@@ -217,14 +227,25 @@ def _cut(lm: LanguageModel, begins: bool) -> str:
         if anchor
         else ""
     )
-    return f"tokenizer({given}, add_special_tokens=False).input_ids{behind}"
+    # A special token's text in an input is only text; a chat template's marks are tokens.
+    split = "" if prompt.template.messages else ", split_special_tokens=True"
+    return f"tokenizer({given}, add_special_tokens=False{split}).input_ids{behind}"
 
 
 def _formatted(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Fields as Python's `format` takes them, and what their code imports.
 
     `{translation.en}` asks `translation` for its attribute `en`.
+
+    Raises:
+        ExportError: A field stands within another one, which is a text.
     """
+    for name in fields:
+        if within := next((other for other in fields if other.startswith(f"{name}.")), None):
+            raise ExportError(
+                f"code that fills in both {{{name}}} and {{{within}}} cannot be written: give one "
+                "of these fields another name in the data and in the template, or export it as json"
+            )
     found: dict[str, Any] = {}
     for name, value in fields.items():
         *outer, last = name.split(".")
@@ -242,7 +263,9 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
     whole = "".join(s + t.replace("{", "{{").replace("}", "}}") for s, t in _pieces(prompt))
     key = served["key"]
     authorization = f', "Authorization": "Bearer " + os.environ[{key!r}]' if key else ""
-    longest = prompt.decoding.tokens
+    way = prompt.decoding
+    longest = way.tokens
+    drawn = f", 'top_p': {way.top_p:g}" if way.top_p != 1 else ""
     if not prompt.text:
         options = prompt.choices or [t for e in prompt.probe for t in e.options or ()]
         longest = max(len(answer.encode()) for answer in options)
@@ -258,7 +281,7 @@ def _request(prompt: SavedPrompt, served: Mapping[str, Any], fields: Mapping[str
         whole=whole,
         fields=dict(fields),
         given=f"{given}, 'model': {served['model']!r}, 'max_tokens': {longest}, "
-        f"'temperature': {prompt.decoding.temperature:g}{stop}}}",
+        f"'temperature': {way.temperature:g}{drawn}{stop}}}",
         url=f"{served['url']}/{'chat/' if served['chat'] else ''}completions",
         headers=f'{{"Content-Type": "application/json"{authorization}}}',
         said=said,

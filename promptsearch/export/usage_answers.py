@@ -1,10 +1,20 @@
-"""Answers to choose from, as the code in a model card has them."""
+"""Texts as ids and answers to choose from, as the code in a model card has them."""
 
 from __future__ import annotations
 
 from promptsearch.export.saved import SavedPrompt
 from promptsearch.models import LanguageModel
 from promptsearch.tasks.normalise import answer_lengths
+
+#: The ids of a text, in which a special token's text is only text.
+IDS = """\
+def ids(text, anchor, tokens):
+    # Behind an anchor a text is cut as it is within a row.
+    cut = tokenizer(anchor + text, add_special_tokens=False, split_special_tokens=True)
+    return cut.input_ids[tokens:]
+
+
+"""
 
 
 def chosen_ids(prompt: SavedPrompt, lm: LanguageModel) -> dict[str, list[int]]:

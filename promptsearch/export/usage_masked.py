@@ -6,16 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptsearch.export.saved import SavedPrompt
-from promptsearch.export.usage_answers import by_length, chosen_ids
+from promptsearch.export.usage_answers import IDS, by_length, chosen_ids
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.filling import unwritten
 
 _ROW = """\
-def ids(text, anchor, tokens):
-    # Behind an anchor a text is cut as it is within a row.
-    return tokenizer(anchor + text, add_special_tokens=False).input_ids[tokens:]
-
-
 def told(count):
     row = above + [{mask}] * count + below
     with torch.inference_mode():
@@ -58,7 +53,7 @@ def masked_usage(prompt: SavedPrompt, lm: LanguageModel, fields: Mapping[str, An
     begins = template.apart
     anchor, tokens = ("", 0) if begins else lm.tokens.anchor
     inner, cut = lm.tokens.anchor
-    row = _ROW.format(
+    row = IDS + _ROW.format(
         mask=lm.tokens.mask,
         fields=dict(fields),
         first=list(lm.lead) if begins else [],

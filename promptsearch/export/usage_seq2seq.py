@@ -6,16 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptsearch.export.saved import SavedPrompt
-from promptsearch.export.usage_answers import by_length, chosen_ids
+from promptsearch.export.usage_answers import IDS, by_length, chosen_ids
 from promptsearch.models import LanguageModel
 from promptsearch.scoring.ending import Ending
 
 _ROW = """\
-def ids(text, anchor, tokens):
-    # Behind an anchor a text is cut as it is within a row.
-    return tokenizer(anchor + text, add_special_tokens=False).input_ids[tokens:]
-
-
 def logits(begun):
     with torch.inference_mode():
         return model(input_ids=row, decoder_input_ids=torch.tensor([begun])).logits[0]
@@ -57,7 +52,7 @@ def seq2seq_usage(prompt: SavedPrompt, lm: LanguageModel, fields: Mapping[str, A
     # The special tokens stand below a prefix or weights; virtual tokens have taken them in.
     begins = template.apart
     anchor, tokens = ("", 0) if begins else lm.tokens.anchor
-    row = _ROW.format(
+    row = IDS + _ROW.format(
         fields=dict(fields),
         first=list(lm.lead) if begins else [],
         before=template.written[-1],

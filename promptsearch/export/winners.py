@@ -21,6 +21,7 @@ from promptsearch.errors import PromptError
 from promptsearch.export.schema import PromptFacts, Values, checked, read_object
 from promptsearch.files import exists, shown, write_aside, write_json
 from promptsearch.plain.json import parse_json
+from promptsearch.prompts.kinds import TRAINED
 from promptsearch.prompts.tensors import read_tensors
 
 WINNERS, PROMPT = "winners.safetensors", "prompt.json"
@@ -57,13 +58,11 @@ def _exported(study: Path) -> Iterator[tuple[str, Any, dict[str, Tensor]]]:
     """The name, `prompt.json` and numbers of each export that is small enough."""
     for path in sorted(study.glob(f"*/*/seed*/best/{PROMPT}")):
         told = read_object(path)
-        key = checked(_Winner, told, path).prompt.key
+        facts = checked(_Winner, told, path).prompt
         # Other files of numbers in the folder are those of an earlier winner.
-        numbers = path.with_name(f"{key}.safetensors")
+        numbers = path.with_name(f"{facts.key}.safetensors")
         kept = exists(numbers)
-        if ("ids" in told["prompt"] or "texts" in told["prompt"]) or (
-            kept and numbers.stat().st_size <= LARGEST
-        ):
+        if facts.kind not in TRAINED or (kept and numbers.stat().st_size <= LARGEST):
             name = "/".join(path.relative_to(study).parts[:3])
             yield name, told, read_tensors(numbers) if kept else {}
 

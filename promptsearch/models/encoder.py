@@ -40,7 +40,8 @@ class TextEncoder:
     """A model that gives each token of a text a vector.
 
     Args:
-        model: A model of transformers without a head, in evaluation mode.
+        model: A model of transformers without a head, in evaluation mode; of one of encoder and
+            decoder, the encoder is read.
         tokenizer: Its tokenizer.
         name: Names it in signatures.
         layer: The layer whose states are taken, from 0, the embeddings; negative ones count from
@@ -51,6 +52,8 @@ class TextEncoder:
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, layer: int = -1) -> None:
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
         layers = int(model.config.num_hidden_layers)
         if not -layers - 1 <= layer <= layers:
             raise ModelError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -108,16 +109,36 @@ def _entering(head: Any, model: Any, inputs: Mapping[str, Any]) -> Tensor | None
 @contextmanager
 def _knowing(body: Any, states: Tensor) -> Iterator[None]:
     """A context in which the last hidden states are given, so that only the head computes."""
-    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as Given
-
     own = vars(body)
     before = {"forward": own["forward"]} if "forward" in own else {}
-    own["forward"] = lambda *args, **given: Given(last_hidden_state=states[None])
+    own["forward"] = lambda *args, **given: given_states(states)
     try:
         yield
     finally:
         own.pop("forward")
         own.update(before)
+
+
+def given_states(states: Tensor) -> Any:
+    """What a body returns of which nothing but the last hidden states is known.
+
+    Args:
+        states: The states, shape `(rows, width)`.
+    """
+    return _output()(last_hidden_state=states[None])
+
+
+@cache
+def _output() -> Any:
+    """A class of outputs in which all that is not given is None, such as Longformer's own parts."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    class Given(BaseModelOutput):
+        def __getattr__(self, name: str) -> None:
+            if name.startswith("__"):
+                raise AttributeError(name)
+
+    return Given
 
 
 def _stop(module: Any, inputs: tuple[Tensor, ...]) -> None:

@@ -52,9 +52,9 @@ class Integrity:
         for name, weight in sorted(stored(self._model)):
             content = weight.detach().cpu().contiguous()
             digest.update(f"{name}{content.dtype}{tuple(content.shape)}".encode())
-            digest.update(
-                content.view(torch.uint8).numpy().data.cast("B") if content.numel() else b""
-            )
+            # A single number has no dimension to be read in bytes along.
+            flat = content.reshape(-1).view(torch.uint8)
+            digest.update(flat.numpy().data.cast("B") if content.numel() else b"")
         return digest.hexdigest()[:20]
 
     @property

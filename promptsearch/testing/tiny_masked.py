@@ -2,7 +2,8 @@
 
 Each architecture has traps of its own: BERT's token types and words without spaces, RoBERTa's
 positions that begin behind that of padding, ALBERT's layers that share their weights and its
-narrower embeddings, ModernBERT's turned keys and layers that see their neighbours only.
+narrower embeddings, ModernBERT's turned keys and layers that see their neighbours only, ConvBERT's
+convolutions, which take in whatever lies beside a token.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from transformers import (
     AlbertConfig,
     AutoModelForMaskedLM,
     BertConfig,
+    ConvBertConfig,
     ModernBertConfig,
     PretrainedConfig,
     PreTrainedModel,
@@ -27,9 +29,12 @@ from promptsearch.errors import UnknownName
 from promptsearch.testing.tiny import byte_pairs
 from promptsearch.testing.word_pieces import unigram, wordpiece
 
-MaskedArchitecture = Literal["bert", "roberta", "albert", "modernbert"]
+MaskedArchitecture = Literal["bert", "roberta", "albert", "modernbert", "convbert"]
 #: All of them.
 MASKED_ARCHITECTURES: tuple[MaskedArchitecture, ...] = get_args(MaskedArchitecture)
+#: Those whose attention alone looks beyond a token: rows of any lengths go together, and prefixes
+#: stand above them.
+PACKED_ARCHITECTURES: tuple[MaskedArchitecture, ...] = MASKED_ARCHITECTURES[:-1]
 
 _VOCABULARY, _HEAD = 480, 8  # rows of embeddings; size of an attention head
 
@@ -40,7 +45,7 @@ def tiny_masked(
     """A masked model with random weights, in evaluation mode and float32 on the CPU.
 
     Args:
-        architecture: `bert`, `roberta`, `albert` or `modernbert`.
+        architecture: `bert`, `roberta`, `albert`, `modernbert` or `convbert`.
         seed: Draws the weights; torch's global generator is left as it was.
         layers: The number of transformer layers.
         width: The width of the layers, a multiple of 16.
@@ -120,6 +125,8 @@ def _config(
         return RobertaConfig(**common, type_vocab_size=1)
     if architecture == "albert":
         return AlbertConfig(**common, embedding_size=width // 2, num_hidden_groups=1)
+    if architecture == "convbert":
+        return ConvBertConfig(**common, embedding_size=width // 2, conv_kernel_size=5)
     return ModernBertConfig(
         **common,
         local_attention=16,

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import warnings
+from dataclasses import replace
 
 import datasets
 import jinja2
@@ -23,6 +24,7 @@ from promptsearch.export import FORMATS, export_run, load_prompt, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.export.variables import fill_variables, variables, with_variables
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.testing.server import Server
 from promptsearch.testing.serving import with_model
 from promptsearch.testing.tiny import tiny_model
@@ -219,6 +221,26 @@ def test_promptfoo_asks_for_what_is_right(llama, export):
         assert test["assert"] == [{"type": "equals", "value": "Paris"}]
         text = saved.template.render(example.fields, saved.prompt.fill(saved.template), "")
         assert template.render(**test["vars"]) == text
+
+
+@pytest.mark.parametrize(
+    ("decoding", "asked", "said"),
+    [
+        (Decoding(8, temperature=0.5, top_p=0.9), {"temperature": 0.5, "top_p": 0.9}, False),
+        (Decoding(8, beams=3), {"temperature": 0}, True),
+    ],
+)
+def test_promptfoo_is_told_how_answers_are_drawn(
+    llama, make_saved, tmp_path, decoding, asked, said
+):
+    saved = make_saved(llama, "text", "{prompt} {text} It was {answer}", None)
+    (tmp_path / "best").mkdir()
+    write_saved(replace(saved, decoding=decoding), llama, tmp_path / "best")
+    folder = export_run(tmp_path / "best", "promptfoo", tmp_path / "out", model=llama)
+    config = yaml.safe_load((folder / "promptfooconfig.yaml").read_text())
+    told = config["providers"][0]["config"]
+    assert {key: told[key] for key in ("temperature", "top_p") if key in told} == asked
+    assert ("the best of 3 beams" in (folder / "README.md").read_text()) == said
 
 
 def test_promptfoo_is_not_handed_what_it_changes(llama, make_saved, tmp_path):
@@ -478,6 +500,24 @@ def test_the_harness_gives_the_reported_number(
     reported = json.loads((run / "result.json").read_text())["test"]["metric"]
     assert harness(folder, monkeypatch)[metric] == pytest.approx(reported, abs=1e-9)
     assert 0 < reported < 1 or name in ("text", "references")
+
+
+@pytest.mark.parametrize(
+    ("decoding", "top_k"), [({"tokens": 3}, None), ({"tokens": 3, "temperature": 0.5}, 0)]
+)
+def test_the_harness_is_told_to_decode_as_the_task_says_and_not_as_the_model_does(
+    base, tmp_path, unreported, decoding, top_k
+):
+    """Whatever a file leaves out, transformers takes from the model's folder, or has 50 for k."""
+    run = study_of(tmp_path, base, {**TEXT, "decoding": decoding}, rows=PLACED)
+    folder = export_run(run, "lm-eval", tmp_path / "out", model=base, data=tmp_path)
+    (path,) = folder.glob("*.yaml")
+    told = yaml.safe_load(path.read_text())["generation_kwargs"]
+    assert {key: told.get(key) for key in ("repetition_penalty", "top_k")} == {
+        "repetition_penalty": 1.0,
+        "top_k": top_k,
+    }
+    assert "GenerationConfig()" in code_of(folder)
 
 
 def harness(folder, monkeypatch):

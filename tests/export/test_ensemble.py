@@ -132,4 +132,12 @@ def test_what_cannot_answer_together_is_refused(study, small, make_saved):
         Ensemble((members[2], members[2]))
 
 
+def test_a_wrong_input_is_counted_from_the_first_of_all(small, make_saved, monkeypatch):
+    monkeypatch.setattr("promptsearch.export.ensemble.TOGETHER", 2)
+    member = make_saved(small, "text", "{prompt} {text} It was{answer}", _SETS[0])
+    rows = [{"text": "a"}, {"text": "b"}, {"text": "c"}, {"body": "d"}]
+    with pytest.raises(PromptError, match="input 4 lacks the field 'text'"):
+        list(Ensemble((member, member)).apply(rows, small))
+
+
 _SETS = ((" bad", " good"), (" bad", " capital"), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import warnings
 
 import numpy as np
@@ -192,12 +193,27 @@ def test_no_module_that_a_folder_names_is_imported(llama, draw_weights, tmp_path
     assert not (tmp_path / "ran").exists()
 
 
-def test_lora_that_does_something_else_is_refused(llama, draw_weights, tmp_path):
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"use_dora": True},
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "pissa_niter_4"},
+        {"init_lora_weights": "loftq"},
+        {"alora_invocation_tokens": [4, 5]},
+        {"arrow_config": {"top_k": 2}},
+        {"monteclora_config": {}},
+    ],
+    ids=str,
+)
+def test_lora_that_does_something_else_is_refused(llama, draw_weights, tmp_path, option):
     saved = saved_weights(llama, draw_weights(llama, "low rank"))
     folder = export_run(write(saved, llama, tmp_path / "a"), "peft", tmp_path / "peft", model=llama)
     config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
-    with pytest.raises(PromptError, match="use_dora = True, which is not known here"):
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **option}))
+    ((name, value),) = option.items()
+    told = re.escape(f"{name} = {value}, which is not known here")
+    with pytest.raises(PromptError, match=told):
         read_peft(folder, llama)
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(PromptError, match=r"has shape \(2, 64\) in this model, got \(2, 32\)"):

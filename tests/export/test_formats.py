@@ -5,6 +5,7 @@ Each is read by the library that it is for.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import re
@@ -25,6 +26,7 @@ from promptsearch.errors import ExportError, ModelError, PromptError, UnknownNam
 from promptsearch.export import FORMATS, export_run, load_prompt, verify, vllm_requests
 from promptsearch.export.saved import write_saved
 from promptsearch.scoring.ready import embedded
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
 from promptsearch.testing.tiny_tokenizers import tokenizer_of
 
@@ -122,18 +124,22 @@ def test_every_format_gives_the_losses_again_and_is_verified(lm, export, kind, t
     ]
 
 
+def run_card(folder, monkeypatch):
+    """Run the code on a card in its folder."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
+        warnings.filterwarnings("ignore", "Position ids are not supported")
+        exec(compile(code, "README.md", "exec"), {})
+
+
 @pytest.mark.parametrize(("lm", "kind", "to", "choices"), CARDS, indirect=["lm"])
 def test_the_code_of_the_card_answers_as_we_do(lm, export, kind, to, choices, monkeypatch, capsys):
     skip_what_peft_cannot(lm, kind, to)
     saved, folder = export(lm, kind, to, choices=choices)
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(folder)
     monkeypatch.setitem(sys.modules, "vllm", stand_in_for_vllm())
-    found: dict[str, object] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
-        warnings.filterwarnings("ignore", "Position ids are not supported")
-        exec(compile(code, "README.md", "exec"), found)
+    run_card(folder, monkeypatch)
     printed = capsys.readouterr().out
     model = PromptedModel(lm, saved)
     row = saved.probe[0].fields
@@ -150,6 +156,48 @@ def test_the_code_of_the_card_answers_as_we_do(lm, export, kind, to, choices, mo
         expected = model.choose([row])[0].probabilities
         shares = [float(number) for number in re.findall(r"0\.\d+(?:e-\d+)?|\d\.\d+e-\d+", printed)]
         assert shares == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("to", ["kv", "peft", "text"])
+def test_the_code_of_the_card_takes_the_text_of_a_special_token_for_text(
+    make_saved, tmp_path, monkeypatch, capsys, to
+):
+    for part in tiny_model("llama"):
+        part.save_pretrained(tmp_path / "model")
+    lm = LanguageModel.load(str(tmp_path / "model"), device="cpu")
+    saved = make_saved(lm, "text", FRONT, WORDS)
+    marked = f"good {lm.tokenizer.eos_token} film"
+    probe = [dataclasses.replace(saved.probe[0], fields={"text": marked}), *saved.probe[1:]]
+    saved = dataclasses.replace(saved, probe=tuple(probe))
+    saved = dataclasses.replace(saved, losses=tuple(saved.score_probe(lm)))
+    (tmp_path / "best").mkdir()
+    write_saved(saved, lm, tmp_path / "best")
+    folder = export_run(tmp_path / "best", to, tmp_path / to, model=lm)
+    run_card(folder, monkeypatch)
+    found = ast.literal_eval(capsys.readouterr().out)
+    expected = PromptedModel(lm, saved).choose([saved.probe[0].fields])[0].probabilities
+    assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("to", ["kv", "text"])
+def test_the_code_of_the_card_writes_as_the_task_says_and_not_as_the_model_does(
+    make_saved, tmp_path, monkeypatch, capsys, to, beams
+):
+    model, tokenizer = tiny_model("llama", seed=3)
+    model.generation_config.repetition_penalty = 1.9
+    model.generation_config.no_repeat_ngram_size = 1
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    lm = LanguageModel.load(str(tmp_path / "model"), device="cpu")
+    saved = make_saved(lm, "text", FRONT, None)
+    saved = dataclasses.replace(saved, decoding=Decoding(tokens=16, beams=beams))
+    (tmp_path / "best").mkdir()
+    write_saved(saved, lm, tmp_path / "best")
+    folder = export_run(tmp_path / "best", to, tmp_path / to, model=lm)
+    run_card(folder, monkeypatch)
+    (row,) = PromptedModel(lm, saved).apply([saved.probe[0].fields])
+    assert capsys.readouterr().out.strip() == row["answer"] != ""
 
 
 def stand_in_for_vllm():

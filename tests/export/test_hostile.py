@@ -207,6 +207,16 @@ def test_what_a_prompt_does_not_say_of_its_model_is_told_or_not_needed(take, tin
         assert "hand the model over" in refused(lambda: load_prompt(folder).model())
 
 
+def test_a_card_says_what_was_measured_where_a_file_says_less(take, tiny, tmp_path):
+    folder = take("hard-json")
+    told = json.loads(record(folder).read_text())
+    told |= {"test": {"metric": 0.5, "loss": None}}
+    told.pop("metric", None)
+    record(folder).write_text(json.dumps(told))
+    out = export_run(folder, "text", tmp_path / "out", model=tiny)
+    assert "| test | metric | 0.500 | - |" in (out / "README.md").read_text()
+
+
 @pytest.mark.parametrize("part", ["lora_A", "lora_B"])
 @pytest.mark.parametrize("shape", [(), (4,), (4, 4, 4)])
 def test_low_rank_weights_of_another_number_of_dimensions_are_refused(take, tiny, part, shape):

@@ -22,8 +22,8 @@ from promptsearch.scoring import Engine
 from promptsearch.scoring.layout import meeting
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Split
-from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
-from promptsearch.testing.tiny_task import saved_from, tiny_engine, tiny_task
+from promptsearch.testing.tiny_masked import PACKED_ARCHITECTURES, tiny_masked
+from promptsearch.testing.tiny_task import ROWS, saved_from, tiny_engine, tiny_task
 
 peft = pytest.importorskip("peft")
 
@@ -32,7 +32,7 @@ EVERYTHING = np.arange(12)
 NEAR = 2e-5
 
 
-@pytest.fixture(scope="module", params=MASKED_ARCHITECTURES)
+@pytest.fixture(scope="module", params=PACKED_ARCHITECTURES)
 def lm(request):
     return LanguageModel(*tiny_masked(request.param), name=request.param)
 
@@ -63,8 +63,8 @@ def prompt_of(kind, lm):
     return made[kind](numbers_of(kind, lm))
 
 
-def saved_prompt(lm, kind, template=TEMPLATE, answers=("bad movie", "good")):
-    task = tiny_task(template, answers)
+def saved_prompt(lm, kind, template=TEMPLATE, answers=("bad movie", "good"), rows=ROWS):
+    task = tiny_task(template, answers, rows=rows)
     bound = meeting(task.template, lm).bind(3).taking("slots" if kind == "hard" else kind)
     return saved_from(lm, prompt_of(kind, lm), task, bound, {"task": "films"})
 
@@ -196,7 +196,9 @@ def test_the_code_on_the_card_gives_the_answer(bert, tmp_path, kind, answers, ca
     bert.model.save_pretrained(tmp_path / "model")
     bert.tokenizer.save_pretrained(tmp_path / "model")
     lm = LanguageModel.load(str(tmp_path / "model"), device="cpu")
-    saved = saved_prompt(lm, kind, answers=answers)
+    # The text of a special token within an input is only text.
+    rows = [{**row, "text": f"good {lm.tokenizer.sep_token} {row['text']}"} for row in ROWS]
+    saved = saved_prompt(lm, kind, answers=answers, rows=rows)
     saved = replace(saved, decoding=Decoding(2))
     write_saved(saved, lm, tmp_path / "best")
     export_run(tmp_path / "best", "peft", tmp_path / "peft", model=lm)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from promptsearch import LanguageModel, PromptedModel
+from promptsearch.errors import ExportError
 from promptsearch.export import export_run, verify
 from promptsearch.export.saved import write_saved
 from promptsearch.tasks.template import Template
@@ -45,3 +46,19 @@ def test_the_code_of_the_card_names_the_field(lm, to, make_saved, tmp_path, monk
     for row in ({"translation.en": text}, {"translation": {"en": text}}):
         found = PromptedModel(lm, saved).choose([row])[0].probabilities
         assert shares == pytest.approx(list(found.values()), abs=1e-5)
+
+
+def test_a_field_within_a_text_is_refused_where_code_cannot_name_both(lm, make_saved, tmp_path):
+    flat = make_saved(lm, "hard", TEMPLATE % "{text}", (" bad", " good"))
+    saved = replace(
+        flat,
+        template=Template.parse(TEMPLATE % "{text} {text.en}").bind(3),
+        probe=tuple(replace(e, fields={**e.fields, "text.en": "film"}) for e in flat.probe),
+    )
+    saved = replace(saved, losses=tuple(saved.score_probe(lm)))
+    (tmp_path / "best").mkdir()
+    write_saved(saved, lm, tmp_path / "best")
+    with pytest.raises(ExportError, match=r"both \{text\} and \{text.en\} cannot be written"):
+        export_run(tmp_path / "best", "kv", tmp_path / "kv", model=lm)
+    assert not (tmp_path / "kv").exists()
+    assert verify(export_run(tmp_path / "best", "json", tmp_path / "json", model=lm), lm).same

@@ -320,6 +320,19 @@ def test_generation_ends_with_the_text_and_with_the_context(
         PromptedModel(llama, saved).generate([{"text": "good film " * 5}], 12)
 
 
+@pytest.mark.parametrize("ask", ["score", "choose", "apply", "generate"])
+def test_what_is_not_finite_is_no_answer(make_saved, ask):
+    """A float16 ends at 65504, which what some models compute goes beyond."""
+    model, tokenizer = tiny_model("llama")
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight *= 1e6
+    lm = LanguageModel(model, tokenizer)
+    model = PromptedModel(lm, make_saved(lm, "hard", *KINDS["text"][1:3], 1), dtype="float16")
+    rows = [{"text": "good film", "answer": "good"}]
+    with pytest.raises(PromptError, match="input 1: .* is not finite in float16: set dtype to"):
+        list(getattr(model, ask)(rows))
+
+
 def test_bfloat16_is_near(llama, make_saved):
     prompts = saved_prompts(llama, make_saved)
     exact, half = PromptedModel(llama, prompts), PromptedModel(llama, prompts, dtype="bfloat16")

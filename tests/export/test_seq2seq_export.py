@@ -25,7 +25,7 @@ from promptsearch.scoring.layout import meeting
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.task import Split
 from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
-from promptsearch.testing.tiny_task import tiny_engine, tiny_task
+from promptsearch.testing.tiny_task import ROWS, tiny_engine, tiny_task
 
 peft = pytest.importorskip("peft")
 
@@ -80,8 +80,8 @@ def prompt_of(kind, lm):
     return made.get(kind, SoftPrompt)(numbers_of(kind, lm))
 
 
-def saved_prompt(lm, kind, answers=CHOICES):
-    task = tiny_task(TEMPLATE, answers)
+def saved_prompt(lm, kind, answers=CHOICES, rows=ROWS):
+    task = tiny_task(TEMPLATE, answers, rows=rows)
     bound = meeting(task.template, lm).bind(3)
     bound = bound.taking({"hard": "slots", "decoder": "prefix"}.get(kind, kind))
     split = task.splits["search"]
@@ -240,7 +240,9 @@ def test_the_code_on_the_card_gives_the_answer(lm, tmp_path, kind, answers, caps
     lm.model.save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")
     found = LanguageModel.load(str(tmp_path / "model"), device="cpu")
-    saved = saved_prompt(found, kind, answers=answers)
+    # The text of a special token within an input is only text.
+    rows = [{**row, "text": f"good {lm.tokenizer.eos_token} {row['text']}"} for row in ROWS]
+    saved = saved_prompt(found, kind, answers=answers, rows=rows)
     saved = replace(saved, decoding=Decoding(4))
     write_saved(saved, found, tmp_path / "best")
     export_run(tmp_path / "best", "peft", tmp_path / "peft", model=found)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig
 
 from promptsearch.models.flops import flops_of
 from promptsearch.testing.tiny import ARCHITECTURES, tiny_model
-from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, tiny_masked
+from promptsearch.testing.tiny_masked import PACKED_ARCHITECTURES, tiny_masked
 from promptsearch.testing.tiny_seq2seq import SEQ2SEQ_ARCHITECTURES, tiny_seq2seq
 
 
@@ -21,7 +21,7 @@ def counted(model, tokens, **more):
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name", [*ARCHITECTURES, *MASKED_ARCHITECTURES])
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *PACKED_ARCHITECTURES])
 def test_a_token_and_a_position_cost_what_torch_counts(name):
     make = tiny_model if name in ARCHITECTURES else tiny_masked
     model, _ = make(name)

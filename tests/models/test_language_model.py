@@ -142,6 +142,15 @@ def test_hashes_name_weights_and_tokenizer_not_places(tmp_path):
     assert loaded.name == str(tmp_path / "m")
 
 
+def test_a_single_number_is_a_weight_as_others():
+    model, tokenizer = tiny_model("llama")
+    model.scale = torch.nn.Parameter(torch.tensor(2.0))
+    before = LanguageModel(model, tokenizer).hash
+    with torch.no_grad():
+        model.scale += 1
+    assert LanguageModel(model, tokenizer).hash != before
+
+
 def test_the_pool_of_words_survives_decoding_and_encoding(lm):
     words = lm.words
     assert len(words) > 20 and not set(words) & set(lm.tokenizer.all_special_ids)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import MPNetConfig, MPNetForMaskedLM
+from transformers import LongformerConfig, LongformerForMaskedLM, MPNetConfig, MPNetForMaskedLM
 
 from promptsearch.errors import ModelError, TemplateError
 from promptsearch.models import LanguageModel
@@ -15,7 +15,12 @@ from promptsearch.scoring.chat_template import render
 from promptsearch.scoring.protocol import price_of, price_of_generation
 from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.template import Template
-from promptsearch.testing.tiny_masked import MASKED_ARCHITECTURES, masked_tokenizer, tiny_masked
+from promptsearch.testing.tiny_masked import (
+    MASKED_ARCHITECTURES,
+    PACKED_ARCHITECTURES,
+    masked_tokenizer,
+    tiny_masked,
+)
 from promptsearch.testing.tiny_task import tiny_engine
 
 AROUND = "{prompt:2} {text} It was {answer}, and {prompt:1} the story."
@@ -134,6 +139,10 @@ def test_vectors_of_tokens_are_these_tokens(lm):
 
 def test_a_prefix_is_seen_by_all_tokens(lm):
     """Keys and values as the model makes them of words in front, with the row in sight of both."""
+    if lm.name not in PACKED_ARCHITECTURES:
+        with pytest.raises(ModelError, match="takes no prefix: its attention cannot be exchanged"):
+            lm.prefix_shape  # noqa: B018 - a property that refuses
+        return
     engine = tiny_engine(lm, "{prompt:2} {text} It was {answer}.", kind="prefix")
     shape = engine.prefix_shape
     generator = torch.Generator().manual_seed(0)
@@ -229,6 +238,18 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
     tokenizer.mask_token = None
     with pytest.raises(ModelError, match="'bert' has no mask token"):
         LanguageModel(model, tokenizer, name="bert")
+
+
+def test_a_head_that_asks_for_more_than_states_gets_none():
+    """Longformer's body returns what no other does."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = LongformerConfig(
+        vocab_size=480, num_attention_heads=4, attention_window=8, pad_token_id=0, **sizes
+    )
+    tokenizer = masked_tokenizer("bert")
+    lm = LanguageModel(LongformerForMaskedLM(config).eval(), tokenizer, name="longformer")
+    lm.check()
+    assert np.isfinite(tiny_engine(lm, AROUND).score(hard(lm, 1), EVERYTHING).losses).all()
 
 
 def test_positions_behind_padding_leave_shorter_rows_for_mpnet():

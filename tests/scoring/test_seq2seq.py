@@ -242,6 +242,20 @@ def test_what_does_not_fit_is_refused(bart):
         render(Template.parse([{"user": "{prompt}"}, {"assistant": "It was {answer}"}]), bart)
 
 
+@pytest.mark.parametrize("part", ["config", "generation_config"])
+def test_an_answer_begins_with_the_token_that_the_model_forces_upon_it(part):
+    """As mBART's does, whose tokenizer puts the language that is read before a text."""
+    model, tokenizer = tiny_seq2seq("bart", layers=1)
+    getattr(model, part).forced_bos_token_id = 40
+    lm = LanguageModel(model, tokenizer)
+    start = list(lm.passes.start)
+    model.config.forced_bos_token_id = None  # transformers looks in the other place alone
+    model.generation_config.forced_bos_token_id = 40
+    ids = torch.tensor([[*lm.lead, 20, 30, *lm.tokens.close]])
+    written = model.generate(input_ids=ids, max_new_tokens=4, do_sample=False, num_beams=1)
+    assert written[0, :2].tolist() == start
+
+
 def test_a_model_that_does_not_say_how_its_decoder_begins_is_refused():
     model, tokenizer = tiny_seq2seq("t5", layers=1)
     model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = None

@@ -333,6 +333,7 @@ def test_what_does_nothing_where_answers_are_generated_is_left_out(folder):
     written = "generation_kwargs: {until: ., max_gen_toks: 5, top_p: 0.9, length_penalty: 2.0"
     for more, expected in (
         ("do_sample: false, temperature: 0.5", {}),
+        ("repetition_penalty: 1.0, top_k: 0", {}),
         ("temperature: 0.5", {"temperature": 0.5, "top_p": 0.9}),
         ("num_beams: 3", {"beams": 3, "length_penalty": 2.0}),
     ):

@@ -33,6 +33,7 @@ from promptsearch.models.protocol import TextModel
 from promptsearch.plain.yaml import write_yaml
 from promptsearch.printable import brief
 from promptsearch.scoring.layout import prompt_texts
+from promptsearch.tasks.decoding import Decoding
 from promptsearch.tasks.jinja import jinja_literal
 from promptsearch.tasks.lm_eval.reading import Reading
 from promptsearch.tasks.task import Split, Task
@@ -79,7 +80,7 @@ def write_lm_eval(saved: SavedPrompt, lm: TextModel, folder: Path, task: Task) -
         "test_split": "test",
         "doc_to_text": _template(whole_text(saved, lm), names),
         "target_delimiter": "",
-        **(_generated(saved, task) if saved.text else _chosen(saved)),
+        **(_generated(saved, task, lm) if saved.text else _chosen(saved)),
         "metadata": {"version": 1.0},
     }
     rows = [json.dumps(row_of(each, saved.template), ensure_ascii=False) for each in test.examples]
@@ -157,7 +158,7 @@ def _chosen(saved: SavedPrompt) -> dict[str, Any]:
     }
 
 
-def _generated(saved: SavedPrompt, task: Task) -> dict[str, Any]:
+def _generated(saved: SavedPrompt, task: Task, lm: TextModel) -> dict[str, Any]:
     decoding = saved.decoding
     options = task.metrics.get("exact_match", {})
     exact: dict[str, Any] = {"metric": "exact_match", "aggregation": "mean"}
@@ -178,6 +179,7 @@ def _generated(saved: SavedPrompt, task: Task) -> dict[str, Any]:
             **({"top_p": decoding.top_p} if decoding.top_p != 1 else {}),
             **({"num_beams": decoding.beams} if decoding.beams > 1 else {}),
             **({"length_penalty": decoding.length_penalty} if decoding.beams > 1 else {}),
+            **({} if lm.served else _unbent(decoding)),
         },
         "filter_list": [
             {
@@ -187,6 +189,11 @@ def _generated(saved: SavedPrompt, task: Task) -> dict[str, Any]:
         ],
         "metric_list": [exact],
     }
+
+
+def _unbent(decoding: Decoding) -> dict[str, Any]:
+    """What keeps a model that is loaded by `transformers` from adding its own way, or 50 for k."""
+    return {"repetition_penalty": 1.0, **({"top_k": 0} if decoding.temperature else {})}
 
 
 def _check_rows(saved: SavedPrompt, lm: TextModel, folder: Path, test: Split) -> None:

@@ -111,6 +111,12 @@ class LoraConfig(WeightsConfig):
         "layer_replication": (None,),
         "trainable_token_indices": (None,),
         "use_bdlora": (None,),
+        # By the others, PEFT changes the model's own weights, when it loads them once more.
+        "init_lora_weights": (None, False, "gaussian", "orthogonal", "eva", "mica", True),
+        "alora_invocation_tokens": (None, []),
+        "arrow_config": (None,),
+        "monteclora_config": (None,),
+        "velora_config": (None,),
         "megatron_config": (None,),  # with it, PEFT imports the module that `megatron_core` names
     }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from promptsearch.models.attention.forest import Forest, attending
 from promptsearch.models.forward import OwnForward, head_logits
@@ -39,23 +41,31 @@ class MaskedForward(OwnForward):
         with attending(self.model, forest), self.fast():
             return self._last(inputs_embeds=embedded[None], position_ids=positions)[0]
 
-    def padded(self, embedded: Tensor, forest: Forest) -> Tensor:
-        """The same, row by row with padding, with the model's own attention.
+    def by_length(self, embedded: Tensor, forest: Forest) -> Tensor:
+        """The same with the model's own attention: rows of one length go together.
+
+        None is padded: what some models fold or pool beside a token would have padding in it.
 
         Args:
             embedded: As for `packed`.
             forest: The rows; no prefix is above them.
         """
+        assert forest.visible is not None
         rows = (
             embedded[forest.order]
             if forest.order is not None
             else embedded.unflatten(0, (-1, forest.size))
         )
         # What the first token of a row sees is the row.
-        seen = None if forest.visible is None else forest.visible[:, 0].long()
+        lengths = forest.visible[:, 0].sum(-1)
+        places, found = [], []
         with self.fast():
-            states = self._last(inputs_embeds=rows, attention_mask=seen).flatten(0, 1)
-        return states if forest.back is None else states[forest.back]
+            for length in lengths.unique().tolist():
+                places.append((lengths == length).nonzero()[:, 0])
+                states = self._last(inputs_embeds=rows[places[-1], :length])
+                found.append(pad(states, (0, 0, 0, forest.size - length)))
+        padded = torch.cat(found)[torch.cat(places).argsort()].flatten(0, 1)
+        return padded if forest.back is None else padded[forest.back]
 
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits in float32 from last hidden states, by the model's own head.

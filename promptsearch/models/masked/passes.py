@@ -49,11 +49,11 @@ class MaskedPasses(UngatedPasses[MaskedForward]):
     def packs(self) -> bool:
         """Whether rows go through the LM without padding, tried out against its own forward.
 
-        A warning says why where they do not: they are padded then.
+        A warning says why where they do not: those of one length go together then.
         """
         return self._tried(
             lambda: try_packing(self._forward, self._probe),
-            "rows cannot be packed without padding ({}); they are padded",
+            "rows of several lengths cannot go together ({}); those of one length do",
         )
 
     @cached_property
@@ -104,7 +104,7 @@ class MaskedPasses(UngatedPasses[MaskedForward]):
         Raises:
             ModelError: The two differ, or the model cannot be computed in this dtype.
         """
-        hidden = self._forward.packed if self.packs else self._forward.padded
+        hidden = self._forward.packed if self.packs else self._forward.by_length
         check_head(self._forward, hidden, self._probe, self._name, gradients=gradients)
 
     # From ids to logits.
@@ -124,7 +124,7 @@ class MaskedPasses(UngatedPasses[MaskedForward]):
         return (
             self._forward.packed(embedded, forest)
             if self.packs
-            else self._forward.padded(embedded, forest)
+            else self._forward.by_length(embedded, forest)
         )
 
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:

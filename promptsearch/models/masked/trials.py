@@ -32,7 +32,7 @@ def try_packing(forward: MaskedForward, probe: Sequence[int]) -> None:
     rows = [torch.tensor(row, device=device) for row in (probe[:-3], long)]
     with torch.inference_mode():
         plain = torch.cat(
-            [forward.padded(forward.embed(row), rows_of([len(row)], device)) for row in rows]
+            [forward.by_length(forward.embed(row), rows_of([len(row)], device)) for row in rows]
         )
         packed = forward.packed(
             forward.embed(torch.cat(rows)), rows_of([len(row) for row in rows], device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from promptsearch.models.attention.forest import Forest, UnknownAttention, attending
 from promptsearch.models.attention.relative import relative
-from promptsearch.models.forward import OwnForward, head_logits
+from promptsearch.models.forward import OwnForward, given_states, head_logits
 
 
 class Seq2SeqForward(OwnForward):
@@ -76,9 +76,7 @@ class Seq2SeqForward(OwnForward):
         Returns:
             The logits, shape `(rows, tokens)`.
         """
-        from transformers.modeling_outputs import BaseModelOutput
-
-        read = BaseModelOutput(last_hidden_state=states[None, :1])
+        read = given_states(states[:1])
         inputs = {"encoder_outputs": read, "decoder_inputs_embeds": states[None]}
         with self.fast():
             return head_logits(self.model, self.decoder, inputs, states, tokens)

@@ -2,9 +2,9 @@
 
 The encoder reads prompt and input; many rows go through it in one pass, one after the other without
 padding, and each sees only itself. The decoder begins with the model's own first token, behind
-which stand the tokens that its tokenizer puts before every text (as BART was trained: `</s><s>`).
-The answers of an input are the branches of one tree, each token of which reads the row of its input
-by cross-attention.
+which stands the one that the model forces upon it, such as mBART's language, or those that its
+tokenizer puts before every text (as BART was trained: `</s><s>`). The answers of an input are the
+branches of one tree, each token of which reads the row of its input by cross-attention.
 
 A prefix has keys and values of its own for the encoder, for cross-attention and for the decoder, as
 in Li and Liang 2021, arXiv:2101.00190, section 4.3 and their code for BART; or, as PEFT has it, for
@@ -37,6 +37,13 @@ from promptsearch.models.seq2seq.trials import (
 )
 
 
+def _said(model: Any, key: str) -> int | None:
+    """A token's id that a model's configurations name; None where neither does."""
+    configs = (getattr(model, "generation_config", None), model.config)
+    given = [getattr(config, key, None) for config in configs]
+    return next((int(i) for i in given if i is not None), None)
+
+
 class Seq2SeqPasses(UngatedPasses[Seq2SeqForward]):
     """The passes through an encoder-decoder model, see `promptsearch.models.family.Passes`.
 
@@ -54,15 +61,14 @@ class Seq2SeqPasses(UngatedPasses[Seq2SeqForward]):
 
     def __init__(self, model: Any, name: str, lead: Sequence[int], close: Sequence[int]) -> None:
         super().__init__(Seq2SeqForward(model), name, lead, close)
-        configs = (getattr(model, "generation_config", None), model.config)
-        given = [getattr(config, "decoder_start_token_id", None) for config in configs]
-        first = next((i for i in given if i is not None), None)
-        if first is None:
+        if (first := _said(model, "decoder_start_token_id")) is None:
             raise ModelError(
                 f"the model '{name}' does not say with which token its decoder begins: expected "
                 "decoder_start_token_id in its config.json or generation_config.json"
             )
-        self._start = (int(first), *lead)
+        # Where one is forced, as mBART's is, `lead` has the language that is read, not written.
+        second = _said(model, "forced_bos_token_id")
+        self._start = (first, *(lead if second is None else (second,)))
 
     @property
     def start(self) -> tuple[int, ...]:

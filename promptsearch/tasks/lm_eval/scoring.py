@@ -185,6 +185,9 @@ def _generation(file: TaskFile) -> tuple[str, dict[str, Any]]:
     for ours, needed in (("top_p", "temperature"), ("length_penalty", "beams")):
         if needed not in decoding:
             decoding.pop(ours, None)
+    for theirs, plain in (("repetition_penalty", 1.0), ("top_k", 0)):
+        if given.get(theirs) == plain:
+            del given[theirs]
     if given:
         raise TaskError(
             f"{file.path}: generation_kwargs has the key '{next(iter(given))}', which is not "

@@ -16,6 +16,7 @@ from promptsearch.tasks.metrics import find_metric
 from promptsearch.tasks.metrics.measured import measured
 from promptsearch.tasks.metrics.metric import Answered
 from promptsearch.tasks.metrics.moverscore import least_cost
+from promptsearch.testing.tiny_seq2seq import tiny_seq2seq
 
 WORDS = ["the", "cat", "sat", "on", "mat", "dog", "play", "##ing", "##s", ".", ",", "a", "red"]
 ROWS = [
@@ -73,6 +74,17 @@ def tokens(encoder, text):
     with torch.no_grad():
         states = model(**given, output_hidden_states=True).hidden_states[encoder.layer][0].numpy()
     return states, given["input_ids"][0].tolist(), special
+
+
+def test_of_a_model_of_encoder_and_decoder_the_encoder_is_read(tmp_path):
+    model, tokenizer = tiny_seq2seq("t5")
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    (found,) = TextEncoder.load(str(tmp_path), device="cpu").states(["good film"])
+    given = tokenizer("good film", return_tensors="pt").input_ids
+    with torch.no_grad():
+        states = model.get_encoder()(input_ids=given).last_hidden_state[0]
+    assert torch.allclose(torch.from_numpy(found.states), states, atol=1e-5)
 
 
 def test_states_do_not_depend_on_what_else_is_in_the_batch(encoder):
