@@ -95,8 +95,9 @@ def replayed(runs: list[RunRecord], workers: int, share: float) -> tuple[float, 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 # Records whose runs were made under like conditions: others have rows that were made again beside
-# other work, or took their scores from the cache.
-@pytest.mark.parametrize("name", ["prompt-length", "reference-subjects", "prompts-and-weights"])
+# other work, took their scores from the cache, or have one seed and rows that end at their steps,
+# of which no run tells before its end what it leaves of the budget.
+@pytest.mark.parametrize("name", ["reference-subjects", "prompts-and-weights"])
 def test_it_is_right_within_a_factor_of_one_and_a_half_after_the_first_tenth(
     name: str, workers: int
 ) -> None:
