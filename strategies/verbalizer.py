@@ -245,13 +245,11 @@ def assignments(
     if any(len(some) < words for some in first):
         return []
     # From here on a word is its column among those that any class tries.
-    columns = np.array(sorted(set().union(*ranked)))
-    place = {int(word): i for i, word in enumerate(columns)}
-    tried = [np.array([place[i] for i in some]) for some in ranked]
+    columns = np.unique(np.concatenate(ranked))
+    tried = [np.searchsorted(columns, some) for some in ranked]
     probabilities = softmax(logits[:, columns], axis=1).clip(np.finfo(float).tiny)
-    losses: dict[Assignment, float] = {
-        tuple(tuple(sorted(place[i] for i in some)) for some in first): np.inf
-    }
+    begin = tuple(tuple(np.searchsorted(columns, sorted(some)).tolist()) for some in first)
+    losses: dict[Assignment, float] = {begin: np.inf}
     done: set[Assignment] = set()
     for _ in range(_EXPANDED):
         best = min((each for each in losses if each not in done), key=losses.__getitem__)
@@ -296,7 +294,7 @@ def neighbours(
     sums = np.stack([probabilities[:, list(some)].sum(1) for some in assignment], 1)
     answered = np.log(sums[np.arange(len(sums)), classes])  # the right answers, shape (examples,)
     found = {assignment: float((np.log(sums.sum(1)) - answered).mean())}
-    changes: list[tuple[int, int, NDArray[np.int64]]] = []  # class, word that goes, words that come
+    changes: list[tuple[int, int, int]] = []  # the class, the word that goes, the one that comes
     losses = []
     for c, own in enumerate(assignment):
         mine = classes == c
@@ -307,12 +305,10 @@ def neighbours(
             with_new = probabilities[:, new] + rest  # (examples, new)
             right = np.log(with_new[mine]).sum(0) + answered[~mine].sum()
             losses.append((np.log(with_new + others).sum(0) - right) / len(classes))
-            changes.append((c, old, new))
-    begins = np.cumsum([0, *map(len, losses)])
+            changes += [(c, old, word) for word in new.tolist()]
     values = np.concatenate(losses)
     for i in np.argsort(values, kind="stable")[:most].tolist():
-        at = int(np.searchsorted(begins, i, side="right")) - 1
-        c, old, new = changes[at]
-        changed = tuple(sorted({*assignment[c]} - {old} | {int(new[i - begins[at]])}))
+        c, old, word = changes[i]
+        changed = tuple(sorted({*assignment[c]} - {old} | {word}))
         found[(*assignment[:c], changed, *assignment[c + 1 :])] = float(values[i])
     return found
